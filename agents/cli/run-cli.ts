@@ -1,0 +1,92 @@
+import { Command, CommanderError, type OutputConfiguration } from 'commander'
+import { WeightlessError } from '#protocol/error.ts'
+import { EXIT_CODE, EXIT_CODE_HELP, exitCodeOf } from './exit-code.ts'
+import { type CliEnvironment, type CliIo, createIo } from './io.ts'
+import { addGlobalOptions, globalOptions } from './options.ts'
+
+/** A command file: `agents/cli/commands/<name>.ts`. */
+export interface CommandModule {
+  register(program: Command, io: CliIo): void
+}
+
+/** Commands in the order of `--help`; each file is imported only when it is needed. */
+export const COMMANDS: ReadonlyMap<string, () => Promise<CommandModule>> = new Map(
+  ['up', 'upload', 'download', 'info', 'status', 'key', 'node', 'indexer', 'deploy'].map((name) => [
+    name,
+    () => import(`./commands/${name}.ts`) as Promise<CommandModule>,
+  ]),
+)
+
+/**
+ * Run the command line once and return the exit code. Never throws and never ends the process itself.
+ *
+ * @example
+ * process.exitCode = await runCli({ argv: ['info', root], env: process.env, cwd: process.cwd(), stdin, stdout, stderr })
+ */
+export async function runCli(environment: CliEnvironment): Promise<number> {
+  const io = createIo(environment)
+  try {
+    const program = await createProgram(io)
+    await program.parseAsync([...environment.argv], { from: 'user' })
+    return typeof process.exitCode === 'number' ? process.exitCode : EXIT_CODE.ok
+  } catch (error) {
+    if (error instanceof CommanderError) return usageExit({ error, io })
+    if (io.interruptedBy === 'SIGTERM' && isAbort(error)) return EXIT_CODE.terminated
+    if (io.interruptedBy === 'SIGINT' && isAbort(error)) return EXIT_CODE.interrupted
+    io.fail(error)
+    return exitCodeOf(error)
+  } finally {
+    io.dispose()
+  }
+}
+
+async function createProgram(io: CliIo): Promise<Command> {
+  const program = new Command('weightless')
+    .description('decentralised storage, data availability and compute')
+    .version('0.1.0')
+    .enablePositionalOptions()
+    .showHelpAfterError('(weightless --help lists the commands)')
+    .addHelpText('after', `\n${EXIT_CODE_HELP}`)
+  const toError = (text: string) => void (io.json || io.stderr.write(text))
+  const output: OutputConfiguration = { writeOut: (text: string) => void io.stdout.write(text), writeErr: toError }
+  program.configureOutput(output)
+  for (const option of globalOptions()) program.addOption(option)
+
+  const named = io.argv.filter((argument) => COMMANDS.has(argument))
+  for (const [name, load] of COMMANDS) {
+    if (named.length > 0 && !named.includes(name)) continue
+    const module = await load().catch((error: unknown) => {
+      if (named.length === 0 && isMissingModule(error)) return undefined
+      throw error
+    })
+    module?.register(program, io)
+  }
+  for (const command of program.commands) {
+    addGlobalOptions(command)
+    inherit(command, output)
+  }
+  return program.exitOverride()
+}
+
+/** Nested commands must throw rather than end the process, and write to our streams. */
+function inherit(command: Command, output: OutputConfiguration): void {
+  command.configureOutput(output).exitOverride()
+  for (const child of command.commands) inherit(child, output)
+}
+
+function usageExit({ error, io }: { error: CommanderError; io: CliIo }): number {
+  if (error.exitCode === 0) return EXIT_CODE.ok
+  if (io.json) {
+    io.fail(new WeightlessError({ code: 'CLI_USAGE', message: error.message, fix: 'see weightless --help' }))
+  }
+  return EXIT_CODE.usage
+}
+
+function isAbort(error: unknown): boolean {
+  for (let at = error; at instanceof Error; at = at.cause) if (at.name === 'AbortError') return true
+  return false
+}
+
+function isMissingModule(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND'
+}
