@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import { IRewardPools } from "./IRewardPools.sol";
+
+/// @title Reward pools released evenly over the lifetime that the data was paid for
+/// @notice `released = total * min(1, elapsed / releaseSeconds)` since the pool started, with `total` all it received.
+/// The base reward is paid until then. `releaseSeconds = lifetimeMonths * 31 days`.
+interface IStorageReward is IRewardPools {
+    /// @notice A release over no time.
+    error ZeroReleaseSeconds();
+
+    /// @notice How long a started pool takes to be released.
+    function releaseSeconds() external view returns (uint256);
+
+    /// @notice When a pool is fully released; 0 if it was not started.
+    function rewardDeadline(uint256 pricingIndex) external view returns (uint256);
+
+    /// @notice The first pool that is not past its deadline, and the time of this block. Nodes need no data below it.
+    function firstRewardableChunk() external view returns (uint64 pricingIndex, uint256 timestamp);
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import { AccessManaged } from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
+import { ReentrancyGuardTransient } from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import { SafeCast } from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+import { IFixedPriceMarket } from "../interfaces/IFixedPriceMarket.sol";
+import { IRewardPools } from "../interfaces/IRewardPools.sol";
+import { IFlow, Submission, SubmissionData } from "../interfaces/IFlow.sol";
+import { FlowEpochs } from "./FlowEpochs.sol";
+import { FlowTree } from "./FlowTree.sol";
+import { SubmissionRules } from "./SubmissionRules.sol";
+
+/// @title Flow
+/// @notice See {IFlow}. Holds no money between transactions: fees go on to the reward contract, change to the payer.
+contract Flow is FlowEpochs, AccessManaged, ReentrancyGuardTransient {
+    using FlowTree for FlowTree.Frontier;
+    using SafeCast for uint256;
+
+    /* TYPES */
+
+    /// @dev What one transaction works on, in memory.
+    struct Intake {
+        State state;
+        FlowTree.Cursor cursor;
+        uint256 price;
+        // What is left of the value sent.
+        uint256 purse;
+    }
+
+    /// @dev A fee to be passed on once everything is stored.
+    struct Fee {
+        uint256 beforeLength;
+        uint256 paddingSectors;
+        uint256 uploadSectors;
+    }
+
+    /* CONSTANTS AND IMMUTABLES */
+
+    uint256 private constant _MAX_LENGTH = (1 << 63) - 1;
+
+    /// @inheritdoc IFlow
+    address public immutable market;
+    /// @inheritdoc IFlow
+    address public immutable reward;
+
+    /* STORAGE */
+
+    mapping(uint256 txSeq => bytes32 root) private _roots;
+
+    /// @param authority_ Who governs; see {Governance}.
+    /// @param market_ {FixedPriceMarket}, may be deployed later at this address.
+    /// @param reward_ {StorageReward}, may be deployed later at this address.
+    constructor(
+        address authority_,
+        address market_,
+        address reward_,
+        uint256 blocksPerEpoch_,
+        uint256 deployDelay_
+    ) FlowEpochs(blocksPerEpoch_, deployDelay_) AccessManaged(authority_) {
+        market = market_;
+        reward = reward_;
+    }
+
+    /* SUBMITTING */
+
+    /// @inheritdoc IFlow
+    function submit(
+        Submission calldata submission
+    ) external payable nonReentrant returns (uint256 index, bytes32 digest, uint256 startIndex, uint256 length) {
+        return _submitOne(submission.data, submission.submitter);
+    }
+
+    /// @inheritdoc IFlow
+    function submit(
+        SubmissionData calldata data
+    ) external payable nonReentrant returns (uint256 index, bytes32 digest, uint256 startIndex, uint256 length) {
+        return _submitOne(data, msg.sender);
+    }
+
+    /// @inheritdoc IFlow
+    function batchSubmit(
+        Submission[] calldata submissions
+    )
+        external
+        payable
+        nonReentrant
+        returns (
+            uint256[] memory indexes,
+            bytes32[] memory digests,
+            uint256[] memory startIndexes,
+            uint256[] memory lengths
+        )
+    {
+        uint256 count = submissions.length;
+        (indexes, digests, startIndexes, lengths) = _results(count);
+        Intake memory intake = _open();
+        Fee[] memory fees = new Fee[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            Submission calldata submission = submissions[i];
+            (indexes[i], digests[i], startIndexes[i], lengths[i]) = _accept(
+                intake,
+                fees[i],
+                submission.data,
+                submission.submitter
+            );
+        }
+        _close(intake);
+        for (uint256 i = 0; i < count; ++i) _pay(intake, fees[i]);
+        _refund(intake);
+    }
+
+    /// @inheritdoc IFlow
+    function batchSubmit(
+        SubmissionData[] calldata datas
+    )
+        external
+        payable
+        nonReentrant
+        returns (
+            uint256[] memory indexes,
+            bytes32[] memory digests,
+            uint256[] memory startIndexes,
+            uint256[] memory lengths
+        )
+    {
+        uint256 count = datas.length;
+        (indexes, digests, startIndexes, lengths) = _results(count);
+        Intake memory intake = _open();
+        Fee[] memory fees = new Fee[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            (indexes[i], digests[i], startIndexes[i], lengths[i]) = _accept(intake, fees[i], datas[i], msg.sender);
+        }
+        _close(intake);
+        for (uint256 i = 0; i < count; ++i) _pay(intake, fees[i]);
+        _refund(intake);
+    }
+
+    /* STATE */
+
+    /// @inheritdoc IFlow
+    function getFlowRootByTxSeq(uint256 txSeq) external view returns (bytes32) {
+        return _roots[txSeq];
+    }
+
+    /* GOVERNANCE */
+
+    /// @inheritdoc IFlow
+    function paused() external view returns (bool) {
+        return _state.paused;
+    }
+
+    /// @inheritdoc IFlow
+    function pause() external restricted {
+        _state.paused = true;
+        emit Paused(msg.sender);
+    }
+
+    /// @inheritdoc IFlow
+    function unpause() external restricted {
+        _state.paused = false;
+        emit Unpaused(msg.sender);
+    }
+
+    /* INTERNAL: ONE TRANSACTION */
+
+    function _submitOne(
+        SubmissionData calldata data,
+        address submitter
+    ) private returns (uint256 index, bytes32 digest, uint256 startIndex, uint256 length) {
+        Intake memory intake = _open();
+        Fee memory fee;
+        (index, digest, startIndex, length) = _accept(intake, fee, data, submitter);
+        _close(intake);
+        _pay(intake, fee);
+        _refund(intake);
+    }
+
+    /// @dev Checks that submissions are taken and brings the epoch up to date, before anything is added.
+    function _open() private returns (Intake memory intake) {
+        State memory state = _state;
+        if (state.paused) revert EnforcedPause();
+        _requireLaunched();
+        FlowTree.Cursor memory cursor = FlowTree.open(_lengthOf(state));
+        _advanceEpoch(state, cursor);
+        intake.state = state;
+        intake.cursor = cursor;
+        intake.price = IFixedPriceMarket(market).pricePerSector();
+        intake.purse = msg.value;
+    }
+
+    /// @dev Checks one submission, takes its fee out of the purse, grows the tree and announces it.
+    function _accept(
+        Intake memory intake,
+        Fee memory fee,
+        SubmissionData calldata data,
+        address submitter
+    ) private returns (uint256 index, bytes32 digest, uint256 start, uint256 sectors) {
+        sectors = SubmissionRules.check(data, submitter);
+        _charge(intake, sectors);
+
+        FlowTree.Cursor memory cursor = intake.cursor;
+        fee.beforeLength = cursor.length;
+        fee.uploadSectors = sectors;
+        start = _place(cursor, data, sectors);
+        fee.paddingSectors = start - fee.beforeLength;
+
+        index = intake.state.submissions++;
+        _roots[index] = _frontier.root(cursor);
+        digest = SubmissionRules.identity(data.nodes);
+        emit Submit(submitter, digest, index, start, sectors, data);
+    }
+
+    /// @dev Stores what the transaction changed. Calls to other contracts come after this.
+    function _close(Intake memory intake) private {
+        _frontier.commit(intake.cursor);
+        // {_place} keeps the length below 2^63.
+        intake.state.grown = uint64(intake.cursor.length - 1);
+        _state = intake.state;
+    }
+
+    /* INTERNAL: STEPS */
+
+    function _charge(Intake memory intake, uint256 sectors) private pure {
+        // Less than 2^64 sectors at less than 2^64 wei each.
+        uint256 cost = sectors * intake.price;
+        if (cost > intake.purse) revert NotEnoughFee(intake.price, sectors, intake.purse);
+        intake.purse -= cost;
+    }
+
+    /// @dev Fills up to the start of the submission and appends its nodes.
+    function _place(
+        FlowTree.Cursor memory cursor,
+        SubmissionData calldata data,
+        uint256 sectors
+    ) private view returns (uint256 start) {
+        uint256 height = SubmissionRules.alignment(cursor.length, data.nodes[0].height, sectors);
+        start = (((cursor.length - 1) >> height) + 1) << height;
+        if (start + sectors > _MAX_LENGTH) revert FlowFull(cursor.length);
+        _frontier.alignTo(cursor, height);
+        for (uint256 i = 0; i < data.nodes.length; ++i) {
+            _frontier.append(cursor, data.nodes[i].height, data.nodes[i].root);
+        }
+    }
+
+    function _pay(Intake memory intake, Fee memory fee) private {
+        IRewardPools(reward).fillReward{ value: fee.uploadSectors * intake.price }(
+            fee.beforeLength,
+            fee.paddingSectors,
+            fee.uploadSectors
+        );
+    }
+
+    function _refund(Intake memory intake) private {
+        uint256 change = intake.purse;
+        if (change == 0) return;
+        // solhint-disable-next-line avoid-low-level-calls
+        (bool ok, ) = msg.sender.call{ value: change }("");
+        if (!ok) revert RefundRefused(msg.sender, change);
+    }
+
+    function _results(
+        uint256 count
+    ) private pure returns (uint256[] memory, bytes32[] memory, uint256[] memory, uint256[] memory) {
+        return (new uint256[](count), new bytes32[](count), new uint256[](count), new uint256[](count));
+    }
+}

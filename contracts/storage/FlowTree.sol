@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import { Hashes } from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
+import { Math } from "@openzeppelin/contracts/utils/math/Math.sol";
+import { ZeroRoots } from "./ZeroRoots.sol";
+
+/// @title Merkle tree over every sector of the flow, kept as a binary counter
+/// @notice Bit `h` of the flow's length says that `branch[h]` holds the root of a finished block of 2^h sectors, like
+/// the bits of a binary counter. Appending a block carries like an addition: one write per block, whatever the depth.
+/// Sector 0 is a reserved leaf whose value is zero, so a fresh flow has length 1 and nothing stored.
+/// @dev The work of one transaction is done on a {Cursor} in memory; {commit} stores what is left at the end.
+library FlowTree {
+    /* TYPES */
+
+    /// @notice What is stored: `branch[h]` means something only where bit `h` of the flow's length is 1.
+    struct Frontier {
+        bytes32[64] branch;
+    }
+
+    /// @notice A working copy in memory.
+    struct Cursor {
+        /// Next free sector, 1 .. 2^63 - 1.
+        uint256 length;
+        /// Bit `h`: `branch[h]` was read or written here and is valid in this copy.
+        uint256 known;
+        /// Bit `h`: `branch[h]` was written here.
+        uint256 dirty;
+        bytes32[64] branch;
+        bytes32[64] zeros;
+    }
+
+    /* OPENING AND COMMITTING */
+
+    /// @notice Starts a working copy for a flow of `length` sectors.
+    function open(uint256 length) internal pure returns (Cursor memory cursor) {
+        cursor.length = length;
+        cursor.zeros = ZeroRoots.load();
+    }
+
+    /// @notice Stores the branches written since {open} that still mean something at the cursor's length.
+    function commit(Frontier storage frontier, Cursor memory cursor) internal {
+        uint256 pending = cursor.dirty & cursor.length;
+        while (pending != 0) {
+            uint256 height = _lowestBit(pending);
+            frontier.branch[height] = cursor.branch[height];
+            pending &= pending - 1;
+        }
+    }
+
+    /* GROWING */
+
+    /// @notice Fills with empty sectors up to the next multiple of 2^height. Does nothing on a multiple.
+    function alignTo(Frontier storage frontier, Cursor memory cursor, uint256 height) internal view {
+        uint256 length = cursor.length;
+        if (_lowestBit(length) >= height) return;
+        // What the counter holds below `height` and the padding behind it make one finished block of 2^height sectors.
+        bytes32 block_ = _fold(frontier, cursor, height);
+        cursor.length = (length >> height) << height;
+        append(frontier, cursor, height, block_);
+    }
+
+    /// @notice Appends a finished block of 2^height sectors with the given root.
+    /// The cursor's length must be a multiple of 2^height, and 2^height more must stay below 2^63.
+    function append(Frontier storage frontier, Cursor memory cursor, uint256 height, bytes32 root_) internal view {
+        uint256 length = cursor.length;
+        uint256 level = height;
+        while ((length >> level) & 1 == 1) {
+            root_ = Hashes.efficientKeccak256(_branchAt(frontier, cursor, level), root_);
+            ++level;
+        }
+        cursor.branch[level] = root_;
+        cursor.known |= 1 << level;
+        cursor.dirty |= 1 << level;
+        cursor.length = length + (1 << height);
+    }
+
+    /* READING */
+
+    /// @notice Root of the smallest perfect tree that covers the flow; sectors behind its end count as empty.
+    function root(Frontier storage frontier, Cursor memory cursor) internal view returns (bytes32) {
+        return _fold(frontier, cursor, depth(cursor.length));
+    }
+
+    /// @notice Depth of that tree: ceil(log2(length)).
+    function depth(uint256 length) internal pure returns (uint256) {
+        return Math.log2(length, Math.Rounding.Ceil);
+    }
+
+    /* INTERNAL */
+
+    /// @dev Folds the counter's bits below `height` and empty sectors behind them into the root of one block of
+    /// 2^height sectors. Without bits to fold below `height` the result is `branch[lowest bit]`.
+    function _fold(
+        Frontier storage frontier,
+        Cursor memory cursor,
+        uint256 height
+    ) private view returns (bytes32 current) {
+        uint256 length = cursor.length;
+        uint256 level = _lowestBit(length);
+        current = _branchAt(frontier, cursor, level);
+        if (level >= height) return current;
+        bytes32[64] memory zeros = cursor.zeros;
+        current = Hashes.efficientKeccak256(current, zeros[level]);
+        for (++level; level < height; ++level) {
+            current = (length >> level) & 1 == 1
+                ? Hashes.efficientKeccak256(_branchAt(frontier, cursor, level), current)
+                : Hashes.efficientKeccak256(current, zeros[level]);
+        }
+    }
+
+    /// @dev Reads through the working copy, so that each branch is loaded from storage once.
+    function _branchAt(Frontier storage frontier, Cursor memory cursor, uint256 level) private view returns (bytes32) {
+        if ((cursor.known >> level) & 1 == 1) return cursor.branch[level];
+        bytes32 value = frontier.branch[level];
+        cursor.branch[level] = value;
+        cursor.known |= 1 << level;
+        return value;
+    }
+
+    /// @dev Index of the lowest 1 bit of a number that is not 0.
+    function _lowestBit(uint256 value) private pure returns (uint256) {
+        unchecked {
+            // Two's complement: value & -value keeps the lowest 1 bit alone. 0 - value wraps on purpose.
+            return Math.log2(value & (0 - value));
+        }
+    }
+}

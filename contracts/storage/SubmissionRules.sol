@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import { IFlow, SubmissionData, SubmissionNode } from "../interfaces/IFlow.sol";
+
+/// @title What makes a submission valid, where it goes, and what identifies it
+library SubmissionRules {
+    /// @notice Bytes in a sector.
+    uint256 internal constant SECTOR_BYTES = 256;
+    /// @notice log2 of the sectors in a segment.
+    uint256 internal constant SEGMENT_HEIGHT = 10;
+    /// @notice Node heights stay below this.
+    uint256 internal constant MAX_HEIGHT = 64;
+    /// @notice First and last node height differ by less than this; so there are at most 4 nodes.
+    uint256 internal constant MAX_SPAN = 4;
+
+    /// @notice Checks the nodes and the length of a submission.
+    /// @return sectors What the nodes cover.
+    function check(SubmissionData calldata data, address submitter) internal pure returns (uint256 sectors) {
+        if (submitter == address(0)) revert IFlow.SubmitterMissing();
+        SubmissionNode[] calldata nodes = data.nodes;
+        uint256 count = nodes.length;
+        if (count == 0) revert IFlow.NodesMissing();
+
+        uint256 first = nodes[0].height;
+        if (first >= MAX_HEIGHT) revert IFlow.NodeTooHigh(first);
+        sectors = 1 << first;
+        uint256 last = first;
+        for (uint256 i = 1; i < count; ++i) {
+            uint256 height = nodes[i].height;
+            if (height >= last) revert IFlow.NodesNotDescending(i, last, height);
+            if (first - height >= MAX_SPAN) revert IFlow.NodesTooFarApart(first, height);
+            sectors += 1 << height;
+            last = height;
+        }
+
+        uint256 above = _mostSectorsOfSmaller(sectors, count, first) * SECTOR_BYTES;
+        if (data.length <= above || data.length > sectors * SECTOR_BYTES) {
+            revert IFlow.LengthMismatch(data.length, above, sectors * SECTOR_BYTES);
+        }
+    }
+
+    /// @notice `keccak256` of the node roots one after the other.
+    function identity(SubmissionNode[] calldata nodes) internal pure returns (bytes32 digest) {
+        assembly ("memory-safe") {
+            // Gathers the first word of each 64-byte node behind the free memory pointer, which stays where it is.
+            let target := mload(0x40)
+            let size := shl(5, nodes.length)
+            let source := nodes.offset
+            for { let i := 0 } lt(i, size) { i := add(i, 0x20) } {
+                mstore(add(target, i), calldataload(source))
+                source := add(source, 0x40)
+            }
+            digest := keccak256(target, size)
+        }
+    }
+
+    /// @notice The power of two (as a height) that the submission's start is aligned to.
+    /// @param length Length of the flow before.
+    /// @param first Height of the first node.
+    /// @param sectors What the nodes cover.
+    function alignment(uint256 length, uint256 first, uint256 sectors) internal pure returns (uint256 height) {
+        uint256 start = (((length - 1) >> first) + 1) << first;
+        bool insideSegment = start & ((1 << SEGMENT_HEIGHT) - 1) != 0;
+        // A start inside a segment means 2^first < 1024, so the next segment is aligned for the first node as well.
+        return
+            insideSegment && start >> SEGMENT_HEIGHT != (start + sectors - 1) >> SEGMENT_HEIGHT
+                ? SEGMENT_HEIGHT
+                : first;
+    }
+
+    /// @dev Sectors that the next smaller padded size covers: padding is a sixteenth of the enclosing power of two.
+    function _mostSectorsOfSmaller(uint256 sectors, uint256 count, uint256 first) private pure returns (uint256) {
+        if (sectors < 16) return sectors - 1;
+        // Two or more nodes that cover 16 sectors or more begin at height 4 or above.
+        return count == 1 ? sectors - sectors / 16 : sectors - (1 << (first - 3));
+    }
+}
