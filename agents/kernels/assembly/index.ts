@@ -1,0 +1,2 @@
+// The kernels of one module. Every instance needs a memory of its own: the scratch of lanes.ts lies at fixed addresses.
+export { foldLevel, fold, leafHashes, nodeHashes, segmentRoots } from './merkle';
