@@ -5,7 +5,7 @@ import { BuildError, type BuildStep, runBuildStep } from './build/step.ts'
 const steps: readonly BuildStep[] = [
   {
     name: 'kernels',
-    inputs: ['agents/kernels/assembly/**/*', 'agents/kernels/build.ts'],
+    inputs: ['agents/kernels/{assembly,codegen}/**/*', 'agents/kernels/*.ts'],
     packages: ['assemblyscript'],
     outputs: ['agents/kernels/build/**/*'],
     command: ['node', 'agents/kernels/build.ts'],

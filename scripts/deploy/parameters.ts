@@ -1,0 +1,96 @@
+import { isAddress, zeroAddress } from 'viem'
+import { z } from 'zod'
+
+/** 372 days: the year that storage prices and reward releases are counted in. */
+const daysPerMonth = 31
+const secondsPerDay = 86_400
+
+const address = z
+  .string()
+  .refine((text) => isAddress(text, { strict: true }), 'must be an address (with a right checksum, or all lower case)')
+  .transform((text) => text as `0x${string}`)
+const wei = ({ min, max }: { min: bigint; max: bigint }) =>
+  z.union([z.bigint(), z.string().regex(/^\d{1,78}$/), z.int()]).transform((value, context) => {
+    const amount = BigInt(value)
+    if (amount < min || amount > max) context.addIssue(`must be between ${min} and ${max} wei`)
+    return amount
+  })
+
+const maxPrice = 2n ** 64n - 1n
+
+/** What a deployment is given. Every value is bounded; amounts in wei, times in seconds, lengths in blocks. */
+export const deployParametersSchema = z
+  .strictObject({
+    governor: address.describe(
+      'who may change parameters, after the delay; a multisignature contract on a public chain',
+    ),
+    guardian: address.default(zeroAddress).describe('who may halt new intake at once; the zero address for none'),
+    governanceDelaySeconds: z
+      .int()
+      .min(0)
+      .max(365 * secondsPerDay)
+      .describe('seconds between announcing and executing a change'),
+    blocksPerEpoch: z.int().min(2).max(10_000_000).describe('blocks of a mining epoch'),
+    deployDelayBlocks: z.int().min(0).max(10_000_000).default(0).describe('blocks until submissions are accepted'),
+    pricePerSectorWei: wei({ min: 0n, max: maxPrice }).describe('price of 256 bytes for their whole lifetime, wei'),
+    maxPricePerSectorWei: wei({ min: 0n, max: maxPrice }).describe('bound of the price, fixed for ever, wei'),
+    releaseSeconds: z
+      .int()
+      .min(60)
+      .max(100 * 12 * daysPerMonth * secondsPerDay)
+      .describe('seconds over which the fees of a full pricing chunk are released to miners'),
+    mine: address
+      .default(zeroAddress)
+      .describe('the contract that may claim rewards; the zero address where there is none, and then nobody can'),
+  })
+  .refine(({ governor }) => governor !== zeroAddress, {
+    path: ['governor'],
+    message: 'must not be the zero address',
+  })
+  .refine(({ pricePerSectorWei, maxPricePerSectorWei }) => pricePerSectorWei <= maxPricePerSectorWei, {
+    path: ['pricePerSectorWei'],
+    message: 'must not be above maxPricePerSectorWei',
+  })
+
+export type DeployParameters = z.output<typeof deployParametersSchema>
+export type DeployParametersInput = z.input<typeof deployParametersSchema>
+
+/** Wei per sector from a price per TiB and month, with the floors in the order that existing deployments use. */
+export function pricePerSectorWei({ months, unitPrice }: { months: bigint; unitPrice: bigint }): bigint {
+  return (months * unitPrice * 10n ** 18n) / 1024n / 1024n / 1024n / 12n
+}
+
+/** Names of the sets of values that a deployment starts from. */
+export const presetNames = ['local', 'standard', 'turbo'] as const
+export type PresetName = (typeof presetNames)[number]
+
+const lasting = {
+  governanceDelaySeconds: 2 * secondsPerDay,
+  blocksPerEpoch: 3_750,
+  releaseSeconds: 12 * daysPerMonth * secondsPerDay,
+}
+
+/**
+ * Starting values: `local` for a development chain (short epochs, no delay, low price), `standard` and `turbo` with
+ * the prices and epochs of the public networks. Accounts are never part of a preset, except that on a local chain the
+ * deployer governs.
+ */
+export const presets: Record<PresetName, Omit<DeployParametersInput, 'governor'>> = {
+  local: {
+    governanceDelaySeconds: 0,
+    blocksPerEpoch: 100,
+    pricePerSectorWei: pricePerSectorWei({ months: 3n, unitPrice: 1n }),
+    maxPricePerSectorWei: 10n ** 15n,
+    releaseSeconds: 3 * daysPerMonth * secondsPerDay,
+  },
+  standard: {
+    ...lasting,
+    pricePerSectorWei: pricePerSectorWei({ months: 12n, unitPrice: 24n }),
+    maxPricePerSectorWei: 100n * pricePerSectorWei({ months: 12n, unitPrice: 24n }),
+  },
+  turbo: {
+    ...lasting,
+    pricePerSectorWei: pricePerSectorWei({ months: 12n, unitPrice: 33n }),
+    maxPricePerSectorWei: 100n * pricePerSectorWei({ months: 12n, unitPrice: 33n }),
+  },
+}
