@@ -39,11 +39,9 @@ export function parseExactJson(bytes: Uint8Array, limits: JsonLimits = {}): Exac
     text,
     function (this: object, key: string, found: unknown, context?: { source?: string }): unknown {
       if (typeof found !== 'number') return found
-      const source = context?.source
-      if (source === undefined || source === String(found)) return found
-      if (key === 'id') idSources.set(this, source)
-      if (Number.isSafeInteger(found) || !INTEGER.test(source)) return found
-      return BigInt(source)
+      const source = context?.source ?? ''
+      if (key === 'id' && source !== String(found)) idSources.set(this, source)
+      return Number.isSafeInteger(found) || !INTEGER.test(source) ? found : BigInt(source)
     },
   )
   return { value, idSource: (holder) => idSources.get(holder) }

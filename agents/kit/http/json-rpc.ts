@@ -103,13 +103,11 @@ export function createDispatcher(
       return failure('null', RpcError.invalidRequest(`the batch has ${calls.length} calls, the limit is ${maxBatch}`))
     }
     const answers: (string | undefined)[] = new Array(calls.length)
+    const budget = { chars: responseLimitBytes }
     let next = 0
-    let answeredChars = 0
     async function work(): Promise<void> {
       for (let i = next++; i < calls.length; i = next++) {
-        const answer = await answerCall(calls[i], json, signal, responseLimitBytes - answeredChars)
-        answeredChars += answer?.length ?? 0
-        answers[i] = answer
+        answers[i] = await answerCall(calls[i], json, signal, budget)
       }
     }
     await Promise.all(Array.from({ length: Math.min(BATCH_AT_ONCE, calls.length) }, work))
@@ -125,11 +123,16 @@ export function createDispatcher(
       return failure('null', parseError(error))
     }
     if (Array.isArray(json.value)) return answerBatch(json.value, json, signal)
-    return answerCall(json.value, json, signal, responseLimitBytes)
+    return answerCall(json.value, json, signal, { chars: responseLimitBytes })
   }
 }
 
-type Caller = (request: unknown, json: ExactJson, signal: AbortSignal, maxChars: number) => Promise<string | undefined>
+/** What is left of the largest answer; the calls of a batch share one. */
+interface Budget {
+  chars: number
+}
+
+type Caller = (request: unknown, json: ExactJson, signal: AbortSignal, budget: Budget) => Promise<string | undefined>
 
 function createCaller({
   methods,
@@ -173,7 +176,7 @@ function createCaller({
     }
   }
 
-  return async (given, json, signal, maxChars) => {
+  return async (given, json, signal, budget) => {
     const start = performance.now()
     let id: string | undefined = 'null'
     let label = SEEN_METHOD
@@ -184,7 +187,8 @@ function createCaller({
       const request = toRequest(given)
       if (Object.hasOwn(methods, request.method)) label = request.method
       const result = toExactJson(await run(request, signal))
-      if (result.length > maxChars) throw oversizedResponse(maxChars)
+      if (result.length > budget.chars) throw oversizedResponse(budget.chars)
+      budget.chars -= result.length
       answer = `{"jsonrpc":"2.0","id":${id},"result":${result}}`
     } catch (error) {
       const rpcError = toRpcError(error)
@@ -245,7 +249,7 @@ function parseError(error: unknown): RpcError {
 }
 
 function oversizedResponse(maxChars: number): RpcError {
-  const data = `the answer has more than ${Math.max(0, maxChars)} bytes; ask for less at once`
+  const data = `the answer has more than ${maxChars} bytes; ask for less at once`
   return new RpcError({ rpcCode: RPC_CODE.oversizedResponse, message: 'Response is too big', data })
 }
 

@@ -1,4 +1,4 @@
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import cors from '@fastify/cors'
 import rateLimiter from '@fastify/rate-limit'
 import { type FastifyInstance, type FastifyRequest, fastify } from 'fastify'
@@ -36,6 +36,8 @@ export interface HttpServerParameters {
   trustedProxies?: readonly string[] | undefined
   /** Limit for a request to arrive whole. Default 300,000 ms. */
   requestTimeoutMs?: number | undefined
+  /** Cut a connection on which nothing has moved for so long. Default 120,000 ms; more where answers take long to begin. */
+  idleTimeoutMs?: number | undefined
   /** How long `close` waits for running requests before it cuts them. Default 5,000 ms. */
   closeGraceMs?: number | undefined
 }
@@ -69,6 +71,7 @@ export async function createHttpServer(parameters: HttpServerParameters): Promis
     logger: false,
     bodyLimit: parameters.bodyLimitBytes,
     requestTimeout: requestTimeoutMs,
+    connectionTimeout: parameters.idleTimeoutMs ?? 120_000,
     keepAliveTimeout: 65_000,
     forceCloseConnections: 'idle',
     trustProxy: parameters.trustedProxies === undefined ? false : [...parameters.trustedProxies],
@@ -76,6 +79,7 @@ export async function createHttpServer(parameters: HttpServerParameters): Promis
   })
   // Idle sockets are cheap, but their number must end somewhere below the limit of open files.
   app.server.maxConnections = 4_096
+  const cutIdle = trackConnections(app)
   let closing: Promise<void> | undefined
 
   app.addHook('onSend', async (_, reply) => {
@@ -116,17 +120,37 @@ export async function createHttpServer(parameters: HttpServerParameters): Promis
       return { host: bound.address, port: bound.port, url: `http://${reachable}:${bound.port}` }
     },
     close() {
-      closing ??= closeWithin(app, closeGraceMs)
+      closing ??= closeWithin(app, closeGraceMs, cutIdle)
       return closing
     },
   }
 }
 
-async function closeWithin(app: FastifyInstance, graceMs: number): Promise<void> {
+/** Follows which connections have a request running, and returns a function that destroys all others. */
+function trackConnections(app: FastifyInstance): () => void {
+  const running = new Map<Socket, number>()
+  app.server.on('connection', (socket: Socket) => {
+    running.set(socket, 0)
+    socket.once('close', () => running.delete(socket))
+  })
+  app.server.on('request', ({ socket }, response) => {
+    running.set(socket, (running.get(socket) ?? 0) + 1)
+    response.once('close', () => {
+      const left = running.get(socket)
+      if (left !== undefined) running.set(socket, left - 1)
+    })
+  })
+  return () => {
+    for (const [socket, requests] of running) if (requests === 0) socket.destroySoon()
+  }
+}
+
+async function closeWithin(app: FastifyInstance, graceMs: number, cutIdle: () => void): Promise<void> {
   // A connection whose last response ends during the close turns idle only then, so idle ones are cut again and again.
-  const sweep = setInterval(() => app.server.closeIdleConnections(), 50)
+  const sweep = setInterval(cutIdle, 50)
   const cut = setTimeout(() => app.server.closeAllConnections(), graceMs)
   try {
+    cutIdle()
     await app.close()
   } finally {
     clearInterval(sweep)

@@ -1,13 +1,11 @@
-import { createCipheriv, createDecipheriv, pbkdf2, randomBytes, randomUUID, scrypt, timingSafeEqual } from 'node:crypto'
-import { promisify } from 'node:util'
-import { keccak_256 } from '@noble/hashes/sha3.js'
-import { privateKeyToAddress } from 'viem/accounts'
-import { z } from 'zod'
+import { type PrivateKeyAccount, privateKeyToAccount } from 'viem/accounts'
 import { atomicWrite, FileError, readSmallFile } from '../files.ts'
 import { KeyError } from './key-error.ts'
+import { checkPrivateKey, newPrivateKey } from './private-key.ts'
+import { openPrivateKey, sealPrivateKey } from './web3-secret.ts'
 
 export { KeyError } from './key-error.ts'
-export { type ResolveSignerParameters, resolveSigner } from './signer.ts'
+export { checkPrivateKey } from './private-key.ts'
 
 type Hex = `0x${string}`
 
@@ -33,34 +31,16 @@ export async function createKeystore({
   path,
   password,
   privateKey,
-  scryptN = 262_144,
+  scryptN,
 }: CreateKeystoreParameters): Promise<{ address: Hex; path: string }> {
   if (password.length < 8) {
     const fix = 'choose a longer one'
     throw new KeyError({ code: 'PASSWORD_MISSING', message: 'the password has fewer than 8 characters', fix })
   }
   const key = privateKey === undefined ? newPrivateKey() : checkPrivateKey(privateKey)
-  const address = privateKeyToAddress(key)
-  const salt = randomBytes(32)
-  const iv = randomBytes(16)
-  const derived = await deriveScrypt(password, { salt, n: scryptN, r: 8, p: 1, dklen: 32 })
-  const cipher = createCipheriv('aes-128-ctr', derived.subarray(0, 16), iv)
-  const ciphertext = Buffer.concat([cipher.update(Buffer.from(key.slice(2), 'hex')), cipher.final()])
-  const keystore = {
-    version: 3,
-    id: randomUUID(),
-    address: address.slice(2).toLowerCase(),
-    crypto: {
-      cipher: 'aes-128-ctr',
-      cipherparams: { iv: iv.toString('hex') },
-      ciphertext: ciphertext.toString('hex'),
-      kdf: 'scrypt',
-      kdfparams: { dklen: 32, n: scryptN, r: 8, p: 1, salt: salt.toString('hex') },
-      mac: macOf(derived, ciphertext).toString('hex'),
-    },
-  }
+  const { address, text } = await sealPrivateKey({ privateKey: key, password, scryptN })
   try {
-    await atomicWrite({ path, data: `${JSON.stringify(keystore, null, 2)}\n`, mode: 0o600, exclusive: true })
+    await atomicWrite({ path, data: text, mode: 0o600, exclusive: true })
   } catch (cause) {
     if (!(cause instanceof FileError) || cause.code !== 'FILE_EXISTS') throw cause
     const fix = 'choose another path; an existing key is never replaced'
@@ -82,86 +62,92 @@ export async function openKeystore({
   path: string
   password: string
 }): Promise<{ address: Hex; privateKey: Hex }> {
-  const { crypto, address: claimed } = await readKeystore(path)
-  const ciphertext = Buffer.from(crypto.ciphertext, 'hex')
-  const derived = await derive({ path, password, crypto })
-  const mac = Buffer.from(crypto.mac, 'hex')
-  if (!timingSafeEqual(macOf(derived, ciphertext), mac)) {
-    const fix = 'check the password; if it is right, the file was changed: restore a backup'
-    throw new KeyError({
-      code: 'KEYSTORE_PASSWORD',
-      message: `the password does not open ${path}`,
-      fix,
-      details: { path },
-    })
-  }
-  const decipher = createDecipheriv('aes-128-ctr', derived.subarray(0, 16), Buffer.from(crypto.cipherparams.iv, 'hex'))
-  const plain = Buffer.concat([decipher.update(ciphertext), decipher.final()])
-  const privateKey = checkPrivateKey(`0x${plain.toString('hex')}`)
-  const address = privateKeyToAddress(privateKey)
-  if (claimed !== undefined && claimed.replace(/^0x/, '').toLowerCase() !== address.slice(2).toLowerCase()) {
-    throw corrupt(path, `it names the address ${claimed}, its key has ${address}`)
-  }
-  return { address, privateKey }
+  return openPrivateKey({ path, text: await readKeystore(path), password })
+}
+
+export interface ResolveSignerParameters {
+  /** Default `process.env`. Read: `WEIGHTLESS_PRIVATE_KEY`, `WEIGHTLESS_KEYSTORE`, `WEIGHTLESS_KEYSTORE_PASSWORD`,
+   *  `WEIGHTLESS_KEYSTORE_PASSWORD_FILE`. */
+  env?: Readonly<Record<string, string | undefined>> | undefined
+  /** A keystore named by flag or configuration; wins over the environment. */
+  keystorePath?: string | undefined
+  /** A file whose first line is the keystore's password. */
+  passwordFile?: string | undefined
+  /** A private key from a configuration file, where an operator keeps one; wins over the environment. */
+  privateKey?: string | undefined
+  /** Asks a person when no password is given. Undefined or an empty answer: none. */
+  promptPassword?: ((question: string) => Promise<string | undefined>) | undefined
 }
 
 /**
- * A private key as lower-case hex with `0x`, checked to be on the curve. The value itself is never put in an error.
+ * The account that signs, from the first of: `keystorePath`, `privateKey`, `WEIGHTLESS_PRIVATE_KEY`,
+ * `WEIGHTLESS_KEYSTORE`. Keys and passwords are never taken from the command line, where other users can see them.
  *
- * @throws KeyError `PRIVATE_KEY_INVALID`.
+ * @throws KeyError `SIGNER_MISSING` when none is given, `PASSWORD_MISSING`, `PASSWORD_FILE`, and those of `openKeystore`.
+ * @example
+ * const account = await resolveSigner({ keystorePath: 'keys/miner.json', passwordFile: '/run/secrets/miner' })
  */
-export function checkPrivateKey(text: string): Hex {
-  const digits = text.trim().replace(/^0x/i, '').toLowerCase()
-  const value = /^[0-9a-f]{64}$/.test(digits) ? BigInt(`0x${digits}`) : 0n
-  if (value > 0n && value < CURVE_ORDER) return `0x${digits}`
-  const fix = 'give 64 hex digits, with or without 0x'
-  throw new KeyError({ code: 'PRIVATE_KEY_INVALID', message: 'the private key is not a secp256k1 key', fix })
+export async function resolveSigner({
+  env = process.env,
+  keystorePath,
+  passwordFile,
+  privateKey,
+  promptPassword,
+}: ResolveSignerParameters = {}): Promise<PrivateKeyAccount> {
+  const plain = keystorePath === undefined ? (privateKey ?? given(env.WEIGHTLESS_PRIVATE_KEY)) : undefined
+  if (plain !== undefined) return privateKeyToAccount(checkPrivateKey(plain))
+  const path = keystorePath ?? given(env.WEIGHTLESS_KEYSTORE)
+  if (path === undefined) {
+    throw new KeyError({
+      code: 'SIGNER_MISSING',
+      message: 'no key is given to sign with',
+      fix: 'give --keystore FILE (make one with: weightless key new), or set WEIGHTLESS_KEYSTORE or WEIGHTLESS_PRIVATE_KEY',
+    })
+  }
+  const file = passwordFile ?? given(env.WEIGHTLESS_KEYSTORE_PASSWORD_FILE)
+  const password =
+    file !== undefined
+      ? await readPassword(file)
+      : (given(env.WEIGHTLESS_KEYSTORE_PASSWORD) ?? given(await promptPassword?.(`Password of ${path}: `)))
+  if (password === undefined) {
+    throw new KeyError({
+      code: 'PASSWORD_MISSING',
+      message: `no password is given for ${path}`,
+      fix: 'give --password-file FILE, or set WEIGHTLESS_KEYSTORE_PASSWORD_FILE or WEIGHTLESS_KEYSTORE_PASSWORD',
+      details: { path },
+    })
+  }
+  return privateKeyToAccount((await openKeystore({ path, password })).privateKey)
 }
 
-/** Order of secp256k1 (SEC 2, section 2.4.1): keys are 1 … n − 1. */
-const CURVE_ORDER = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n
-const MAX_SCRYPT_BYTES = 512 * 2 ** 20
-const MAX_PBKDF2_ROUNDS = 10_000_000
-
-const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-fA-F]{${bytes * 2}}$`))
-const salt = z.string().regex(/^([0-9a-fA-F]{2}){1,128}$/)
-const cryptoSchema = z.object({
-  cipher: z.literal('aes-128-ctr'),
-  cipherparams: z.object({ iv: hex(16) }),
-  ciphertext: hex(32),
-  mac: hex(32),
-})
-const keystoreSchema = z.object({
-  version: z.literal(3),
-  address: z.string().max(64).optional(),
-  crypto: z.discriminatedUnion('kdf', [
-    cryptoSchema.extend({
-      kdf: z.literal('scrypt'),
-      kdfparams: z.object({
-        n: z
-          .int()
-          .min(2)
-          .refine((n) => Number.isInteger(Math.log2(n)), 'n is not a power of two'),
-        r: z.int().min(1),
-        p: z.int().min(1),
-        dklen: z.int().min(32).max(64),
-        salt,
-      }),
-    }),
-    cryptoSchema.extend({
-      kdf: z.literal('pbkdf2'),
-      kdfparams: z.object({ c: z.int().min(1), prf: z.literal('hmac-sha256'), dklen: z.int().min(32).max(64), salt }),
-    }),
-  ]),
-})
-type Keystore = z.output<typeof keystoreSchema>
-
-async function readKeystore(path: string): Promise<Keystore> {
-  let text: string
+async function readPassword(path: string): Promise<string> {
   try {
-    text = await readSmallFile({ path, maxBytes: 65_536 })
+    const [line = ''] = (await readSmallFile({ path, maxBytes: 4_096 })).split(/\r?\n/)
+    if (line !== '') return line
   } catch (cause) {
-    if (!(cause instanceof FileError) || cause.code !== 'FILE_MISSING') throw corrupt(path, 'it cannot be read', cause)
+    if (!(cause instanceof FileError)) throw cause
+    const fix = 'check the path and its permissions'
+    throw new KeyError({
+      code: 'PASSWORD_FILE',
+      message: `the password file: ${cause.message}`,
+      fix,
+      details: { path },
+      cause,
+    })
+  }
+  const fix = "put the password on the file's first line"
+  throw new KeyError({ code: 'PASSWORD_FILE', message: `the password file ${path} is empty`, fix, details: { path } })
+}
+
+function given(text: string | undefined): string | undefined {
+  return text === undefined || text === '' ? undefined : text
+}
+
+async function readKeystore(path: string): Promise<string> {
+  try {
+    return await readSmallFile({ path, maxBytes: 65_536 })
+  } catch (cause) {
+    if (!(cause instanceof FileError) || cause.code !== 'FILE_MISSING') throw cause
     const fix = 'check the path, or make a key with: weightless key new'
     throw new KeyError({
       code: 'KEYSTORE_MISSING',
@@ -171,73 +157,4 @@ async function readKeystore(path: string): Promise<Keystore> {
       cause,
     })
   }
-  let json: unknown
-  try {
-    json = JSON.parse(text)
-  } catch (cause) {
-    throw corrupt(path, 'it is not JSON', cause)
-  }
-  // Early wallets wrote "Crypto".
-  if (typeof json === 'object' && json !== null && 'Crypto' in json) json = { ...json, crypto: json.Crypto }
-  const checked = keystoreSchema.safeParse(json)
-  if (checked.success) return checked.data
-  const [issue] = checked.error.issues
-  throw corrupt(path, `${issue?.path.join('.') || 'the file'}: ${issue?.message}`)
-}
-
-async function derive({ path, password, crypto }: { path: string; password: string; crypto: Keystore['crypto'] }) {
-  const salt = Buffer.from(crypto.kdfparams.salt, 'hex')
-  if (crypto.kdf === 'pbkdf2') {
-    const { c, dklen } = crypto.kdfparams
-    if (c > MAX_PBKDF2_ROUNDS) throw tooCostly(path, `${c} rounds, the limit is ${MAX_PBKDF2_ROUNDS}`)
-    return promisify(pbkdf2)(password.normalize('NFKC'), salt, c, dklen, 'sha256')
-  }
-  const { n, r, p, dklen } = crypto.kdfparams
-  const bytes = 128 * n * r
-  if (bytes > MAX_SCRYPT_BYTES || p > 16)
-    throw tooCostly(path, `${bytes} bytes and p = ${p}, the limits are ${MAX_SCRYPT_BYTES} and 16`)
-  return deriveScrypt(password, { salt, n, r, p, dklen })
-}
-
-function deriveScrypt(
-  password: string,
-  { salt, n, r, p, dklen }: { salt: Uint8Array; n: number; r: number; p: number; dklen: number },
-): Promise<Buffer> {
-  const options = { N: n, r, p, maxmem: 128 * r * (n + p) + 2 ** 20 }
-  return new Promise((resolve, reject) => {
-    scrypt(password.normalize('NFKC'), salt, dklen, options, (error, key) => (error ? reject(error) : resolve(key)))
-  })
-}
-
-function macOf(derived: Uint8Array, ciphertext: Uint8Array): Buffer {
-  return Buffer.from(keccak_256(Buffer.concat([derived.subarray(16, 32), ciphertext])))
-}
-
-function newPrivateKey(): Hex {
-  for (;;) {
-    const digits = randomBytes(32).toString('hex')
-    const value = BigInt(`0x${digits}`)
-    if (value > 0n && value < CURVE_ORDER) return `0x${digits}`
-  }
-}
-
-function corrupt(path: string, reason: string, cause?: unknown): KeyError {
-  const fix = 'give a Web3 Secret Storage version 3 file, or restore a backup'
-  return new KeyError({
-    code: 'KEYSTORE_CORRUPT',
-    message: `${path} is no sound keystore: ${reason}`,
-    fix,
-    details: { path },
-    cause,
-  })
-}
-
-function tooCostly(path: string, reason: string): KeyError {
-  const fix = 'this file is not from a usual wallet; do not open it'
-  return new KeyError({
-    code: 'KEYSTORE_COST',
-    message: `${path} is too costly to open: ${reason}`,
-    fix,
-    details: { path },
-  })
 }
