@@ -116,6 +116,8 @@ interface IFlow {
     error UnknownEpochRange(uint256 index, uint256 count);
     /// @notice The payer refused its change.
     error RefundRefused(address payer, uint256 amount);
+    /// @notice Only the market may set terms.
+    error CallerIsNotMarket(address caller);
     /// @notice An epoch needs at least one block.
     error ZeroBlocksPerEpoch();
 
@@ -228,6 +230,15 @@ interface IFlow {
 
     /// @notice The contract that receives the fees.
     function reward() external view returns (address);
+
+    /* TERMS */
+
+    /// @notice Wei per sector, and the part of each fee (in hundredths of a per cent) that goes to the treasury.
+    function terms() external view returns (uint64 pricePerSector, uint16 serviceFeeRateBps);
+
+    /// @notice Takes the market's terms for submissions from now on. Market only, which bounds them.
+    /// @dev They are kept here, beside what every submission reads anyway, and nowhere else.
+    function setTerms(uint64 pricePerSector, uint16 serviceFeeRateBps) external;
 
     /* GOVERNANCE */
 

@@ -6,7 +6,7 @@ pragma solidity 0.8.37;
 /// sectors lie in. A pool starts when the flow has passed its end; from then on it is released over time, and each
 /// accepted proof of its data pays half of what is released and unpaid. Amounts in wei, times in seconds.
 ///
-/// Service fee: `fee * serviceFeeRateBps / 10000`, at most 10 %, kept apart for the treasury, which draws it itself.
+/// Service fee: `fee * serviceFeeRateBps / 10000`, kept apart for the treasury, which draws it itself.
 ///
 /// Base reward: while the rule of release allows, each proof also pays `baseReward`, out of donations alone.
 ///
@@ -25,8 +25,6 @@ interface IRewardPools {
     event Withdrawn(address indexed payee, uint256 weiAmount);
     /// @notice Somebody added to the base rewards.
     event Donated(address indexed donor, uint256 amount);
-    /// @notice The service fee rate changed.
-    event ServiceFeeRateChanged(uint256 before, uint256 bps);
     /// @notice The base reward changed.
     event BaseRewardChanged(uint256 before, uint256 amount);
     /// @notice The treasury changed. Fees kept so far were credited to the one before.
@@ -38,8 +36,6 @@ interface IRewardPools {
     error CallerIsNotFlow(address caller);
     /// @notice Only the mine may claim rewards.
     error CallerIsNotMine(address caller);
-    /// @notice The service fee is bounded.
-    error ServiceFeeTooHigh(uint256 bps, uint256 max);
     /// @notice The base reward is bounded.
     error BaseRewardTooHigh(uint256 amount, uint256 max);
     /// @notice A pool that was started takes no more fees.
@@ -58,7 +54,13 @@ interface IRewardPools {
     /// @param beforeLength Length of the flow before the submission.
     /// @param paddingSectors Empty sectors in front of it.
     /// @param uploadSectors Sectors it covers, at least 1.
-    function fillReward(uint256 beforeLength, uint256 paddingSectors, uint256 uploadSectors) external payable;
+    /// @param serviceFeeRateBps Part of the value, in hundredths of a per cent, that is kept for the treasury.
+    function fillReward(
+        uint256 beforeLength,
+        uint256 paddingSectors,
+        uint256 uploadSectors,
+        uint256 serviceFeeRateBps
+    ) external payable;
 
     /// @notice Adds the value to what base rewards are paid from. Anyone.
     function donate() external payable;
@@ -109,9 +111,6 @@ interface IRewardPools {
     /// @notice Donations not yet paid out.
     function totalBaseReward() external view returns (uint256);
 
-    /// @notice Service fee in hundredths of a per cent.
-    function serviceFeeRateBps() external view returns (uint256);
-
     /// @notice Service fees kept for the treasury and not yet credited to it.
     function serviceFees() external view returns (uint256);
 
@@ -119,9 +118,6 @@ interface IRewardPools {
     function treasury() external view returns (address);
 
     /* GOVERNANCE */
-
-    /// @notice Sets the service fee of submissions from now on: at most 1000 (10 %). Needs a treasury unless 0.
-    function setServiceFeeRate(uint256 bps) external;
 
     /// @notice Sets what each proof from now on is paid out of donations: at most 1000 tokens.
     function setBaseReward(uint256 amount) external;

@@ -3,27 +3,26 @@ pragma solidity 0.8.37;
 
 import { AccessManaged } from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import { ReentrancyGuardTransient } from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
-import { SafeCast } from "@openzeppelin/contracts/utils/math/SafeCast.sol";
-import { IFixedPriceMarket } from "../interfaces/IFixedPriceMarket.sol";
 import { IRewardPools } from "../interfaces/IRewardPools.sol";
 import { IFlow, Submission, SubmissionData } from "../interfaces/IFlow.sol";
 import { FlowEpochs } from "./FlowEpochs.sol";
+import { FlowState, FlowWord } from "./FlowState.sol";
 import { FlowTree } from "./FlowTree.sol";
 import { SubmissionRules } from "./SubmissionRules.sol";
 
 /// @title Flow
 /// @notice See {IFlow}. Holds no money between transactions: fees go on to the reward contract, change to the payer.
 contract Flow is FlowEpochs, AccessManaged, ReentrancyGuardTransient {
+    using FlowState for FlowState.State;
+    using FlowState for FlowWord;
     using FlowTree for FlowTree.Frontier;
-    using SafeCast for uint256;
 
     /* TYPES */
 
     /// @dev What one transaction works on, in memory.
     struct Intake {
-        State state;
+        FlowState.State state;
         FlowTree.Cursor cursor;
-        uint256 price;
         // What is left of the value sent.
         uint256 purse;
     }
@@ -143,23 +142,45 @@ contract Flow is FlowEpochs, AccessManaged, ReentrancyGuardTransient {
         return _roots[txSeq];
     }
 
+    /// @inheritdoc IFlow
+    function terms() external view returns (uint64 pricePerSector, uint16 serviceFeeRateBps) {
+        FlowState.State memory state = _state.unpack();
+        // The packed fields have exactly these widths.
+        return (uint64(state.price), uint16(state.serviceFeeBps));
+    }
+
+    /// @inheritdoc IFlow
+    function setTerms(uint64 pricePerSector, uint16 serviceFeeRateBps) external {
+        if (msg.sender != market) revert CallerIsNotMarket(msg.sender);
+        FlowState.State memory state = _state.unpack();
+        state.price = pricePerSector;
+        state.serviceFeeBps = serviceFeeRateBps;
+        _state = state.pack();
+    }
+
     /* GOVERNANCE */
 
     /// @inheritdoc IFlow
     function paused() external view returns (bool) {
-        return _state.paused;
+        return _state.unpack().paused;
     }
 
     /// @inheritdoc IFlow
     function pause() external restricted {
-        _state.paused = true;
+        _setPaused(true);
         emit Paused(msg.sender);
     }
 
     /// @inheritdoc IFlow
     function unpause() external restricted {
-        _state.paused = false;
+        _setPaused(false);
         emit Unpaused(msg.sender);
+    }
+
+    function _setPaused(bool paused_) private {
+        FlowState.State memory state = _state.unpack();
+        state.paused = paused_;
+        _state = state.pack();
     }
 
     /* INTERNAL: ONE TRANSACTION */
@@ -178,14 +199,13 @@ contract Flow is FlowEpochs, AccessManaged, ReentrancyGuardTransient {
 
     /// @dev Checks that submissions are taken and brings the epoch up to date, before anything is added.
     function _open() private returns (Intake memory intake) {
-        State memory state = _state;
+        FlowState.State memory state = _state.unpack();
         if (state.paused) revert EnforcedPause();
         _requireLaunched();
-        FlowTree.Cursor memory cursor = FlowTree.open(_lengthOf(state));
+        FlowTree.Cursor memory cursor = FlowTree.open(state.length);
         _advanceEpoch(state, cursor);
         intake.state = state;
         intake.cursor = cursor;
-        intake.price = IFixedPriceMarket(market).pricePerSector();
         intake.purse = msg.value;
     }
 
@@ -214,17 +234,17 @@ contract Flow is FlowEpochs, AccessManaged, ReentrancyGuardTransient {
     /// @dev Stores what the transaction changed. Calls to other contracts come after this.
     function _close(Intake memory intake) private {
         _frontier.commit(intake.cursor);
-        // {_place} keeps the length below 2^63.
-        intake.state.grown = uint64(intake.cursor.length - 1);
-        _state = intake.state;
+        intake.state.length = intake.cursor.length;
+        _state = intake.state.pack();
     }
 
     /* INTERNAL: STEPS */
 
     function _charge(Intake memory intake, uint256 sectors) private pure {
+        uint256 price = intake.state.price;
         // Less than 2^64 sectors at less than 2^64 wei each.
-        uint256 cost = sectors * intake.price;
-        if (cost > intake.purse) revert NotEnoughFee(intake.price, sectors, intake.purse);
+        uint256 cost = sectors * price;
+        if (cost > intake.purse) revert NotEnoughFee(price, sectors, intake.purse);
         intake.purse -= cost;
     }
 
@@ -244,10 +264,11 @@ contract Flow is FlowEpochs, AccessManaged, ReentrancyGuardTransient {
     }
 
     function _pay(Intake memory intake, Fee memory fee) private {
-        IRewardPools(reward).fillReward{ value: fee.uploadSectors * intake.price }(
+        IRewardPools(reward).fillReward{ value: fee.uploadSectors * intake.state.price }(
             fee.beforeLength,
             fee.paddingSectors,
-            fee.uploadSectors
+            fee.uploadSectors,
+            intake.state.serviceFeeBps
         );
     }
 

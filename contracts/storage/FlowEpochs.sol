@@ -8,33 +8,26 @@ import {
     MineContext
 } from "../interfaces/IFlow.sol";
 import { BlockHashes } from "./BlockHashes.sol";
+import { FlowState, FlowWord } from "./FlowState.sol";
 import { FlowTree } from "./FlowTree.sol";
 
 /// @title FlowEpochs
 /// @notice The part of the flow that miners see: epochs, their contexts, and which sectors came in which epoch.
 abstract contract FlowEpochs is IFlow {
+    using FlowState for FlowState.State;
+    using FlowState for FlowWord;
     using FlowTree for FlowTree.Frontier;
 
     /* TYPES */
-
-    /// @dev One word, read and written once per transaction.
-    struct State {
-        // Length of the flow without the reserved sector 0.
-        uint64 grown;
-        // Where the next recorded range starts.
-        uint64 epochStart;
-        uint48 submissions;
-        uint48 epoch;
-        bool paused;
-    }
 
     struct StoredContext {
         bytes32 flowRoot;
         bytes32 blockDigest;
         bytes32 digest;
-        // One word: length of the flow then, and how many epochs were recorded up to then.
+        // One word: length of the flow then, how many epochs were recorded up to then, where the next range starts.
         uint64 flowLength;
         uint64 recorded;
+        uint64 epochStart;
     }
 
     /* CONSTANTS AND IMMUTABLES */
@@ -51,7 +44,7 @@ abstract contract FlowEpochs is IFlow {
 
     /* STORAGE */
 
-    State internal _state;
+    FlowWord internal _state;
     FlowTree.Frontier internal _frontier;
     StoredContext private _context;
     mapping(bytes32 digest => EpochRange) private _ranges;
@@ -59,6 +52,9 @@ abstract contract FlowEpochs is IFlow {
 
     constructor(uint256 blocksPerEpoch_, uint256 deployDelay_) {
         if (blocksPerEpoch_ == 0) revert ZeroBlocksPerEpoch();
+        FlowState.State memory state;
+        state.length = 1;
+        _state = state.pack();
         firstBlock = block.number + deployDelay_;
         blocksPerEpoch = blocksPerEpoch_;
         deployDelay = deployDelay_;
@@ -69,8 +65,8 @@ abstract contract FlowEpochs is IFlow {
     /// @inheritdoc IFlow
     function makeContext() public {
         _requireLaunched();
-        State memory state = _state;
-        if (_advanceEpoch(state, FlowTree.open(_lengthOf(state)))) _state = state;
+        FlowState.State memory state = _state.unpack();
+        if (_advanceEpoch(state, FlowTree.open(state.length))) _state = state.pack();
     }
 
     /// @inheritdoc IFlow
@@ -87,7 +83,7 @@ abstract contract FlowEpochs is IFlow {
     /// @inheritdoc IFlow
     function queryContextAtPosition(uint128 position) external returns (EpochRangeWithContextDigest memory) {
         makeContext();
-        uint256 length = _lengthOf(_state);
+        uint256 length = _state.unpack().length;
         if (position >= length) revert PositionOutOfFlow(position, length);
         // Recorded ranges follow each other without gaps, so the first that ends behind the position holds it.
         uint256 count = _context.recorded;
@@ -106,7 +102,7 @@ abstract contract FlowEpochs is IFlow {
 
     /// @inheritdoc IFlow
     function getContext() public view returns (MineContext memory) {
-        uint256 epoch_ = _state.epoch;
+        uint256 epoch_ = _state.unpack().epoch;
         if (epoch_ == 0) return MineContext(0, 0, 0, 1, _EMPTY_HASH, _EMPTY_HASH);
         StoredContext memory stored = _context;
         return
@@ -141,65 +137,62 @@ abstract contract FlowEpochs is IFlow {
 
     /// @inheritdoc IFlow
     function epoch() external view returns (uint256) {
-        return _state.epoch;
+        return _state.unpack().epoch;
     }
 
     /// @inheritdoc IFlow
     function epochStartPosition() external view returns (uint256) {
-        return _state.epochStart;
+        return _context.epochStart;
     }
 
     /// @inheritdoc IFlow
     function tree() external view returns (uint256 currentLength, uint256 unstagedHeight) {
-        currentLength = _lengthOf(_state);
+        currentLength = _state.unpack().length;
         unstagedHeight = FlowTree.depth(currentLength) + 1;
     }
 
     /// @inheritdoc IFlow
     function computeFlowRoot() external view returns (bytes32) {
-        return _frontier.root(FlowTree.open(_lengthOf(_state)));
+        return _frontier.root(FlowTree.open(_state.unpack().length));
     }
 
     /// @inheritdoc IFlow
     function numSubmissions() external view returns (uint256) {
-        return _state.submissions;
+        return _state.unpack().submissions;
     }
 
     /// @inheritdoc IFlow
     function submissionIndex() external view returns (uint256) {
-        return _state.submissions;
+        return _state.unpack().submissions;
     }
 
     /* INTERNAL */
 
     /// @dev If an epoch has ended since the last context, makes the context of the epoch that runs now, in one step
     /// however many have passed. Changes `state` in memory; storing it is left to the caller.
-    function _advanceEpoch(State memory state, FlowTree.Cursor memory cursor) internal returns (bool) {
+    function _advanceEpoch(FlowState.State memory state, FlowTree.Cursor memory cursor) internal returns (bool) {
         // The epoch runs from the block after its start, so that the hash of the start is known in it.
         uint256 ended = block.number > firstBlock ? (block.number - 1 - firstBlock) / blocksPerEpoch : 0;
         if (ended <= state.epoch) return false;
 
         uint256 length = cursor.length;
-        StoredContext memory next = StoredContext({
-            flowRoot: _frontier.root(cursor),
-            blockDigest: BlockHashes.read(_epochEnd(ended - 1)),
-            digest: _EMPTY_HASH,
-            // Positions of the flow are below 2^63.
-            flowLength: uint64(length),
-            recorded: _context.recorded
-        });
+        StoredContext memory next = _context;
+        next.flowRoot = _frontier.root(cursor);
+        next.blockDigest = BlockHashes.read(_epochEnd(ended - 1));
+        next.digest = _EMPTY_HASH;
+        // Positions of the flow are below 2^63.
+        next.flowLength = uint64(length);
         bytes32 digest = keccak256(abi.encode(next.blockDigest, next.flowRoot, length));
         // Without a block hash the digest could be known in advance, and a digest seen before has its range already.
         if (next.blockDigest == 0 || _ranges[digest].end != 0) {
             next.blockDigest = _EMPTY_HASH;
         } else {
             next.digest = digest;
-            _ranges[digest] = EpochRange(state.epochStart, next.flowLength);
+            _ranges[digest] = EpochRange(next.epochStart, next.flowLength);
             _recorded[next.recorded++] = digest;
-            state.epochStart = next.flowLength;
+            next.epochStart = next.flowLength;
         }
-        // Blocks, and so epochs, fit 48 bits.
-        state.epoch = uint48(ended);
+        state.epoch = ended;
         _context = next;
         emit NewEpoch(msg.sender, ended, next.flowRoot, state.submissions, length, next.digest);
         return true;
@@ -207,10 +200,6 @@ abstract contract FlowEpochs is IFlow {
 
     function _requireLaunched() internal view {
         if (block.number < firstBlock) revert NotLaunched(firstBlock);
-    }
-
-    function _lengthOf(State memory state) internal pure returns (uint256) {
-        return uint256(state.grown) + 1;
     }
 
     /// @dev The last block of an epoch, and the start of the one after it.

@@ -26,8 +26,10 @@ library FlowTree {
         uint256 known;
         /// Bit `h`: `branch[h]` was written here.
         uint256 dirty;
-        bytes32[64] branch;
-        bytes32[64] zeros;
+        /// Where in memory 64 words of branches lie; only the known ones mean something.
+        uint256 branches;
+        /// Where in memory the roots of empty blocks lie.
+        uint256 zeros;
     }
 
     /* OPENING AND COMMITTING */
@@ -36,6 +38,12 @@ library FlowTree {
     function open(uint256 length) internal pure returns (Cursor memory cursor) {
         cursor.length = length;
         cursor.zeros = ZeroRoots.load();
+        assembly ("memory-safe") {
+            // Reserves 64 words without clearing them: `known` says which were written.
+            let branches := mload(0x40)
+            mstore(0x40, add(branches, 0x800))
+            mstore(add(cursor, 0x60), branches)
+        }
     }
 
     /// @notice Stores the branches written since {open} that still mean something at the cursor's length.
@@ -43,7 +51,7 @@ library FlowTree {
         uint256 pending = cursor.dirty & cursor.length;
         while (pending != 0) {
             uint256 height = _lowestBit(pending);
-            frontier.branch[height] = cursor.branch[height];
+            frontier.branch[height] = _word(cursor.branches, height);
             pending &= pending - 1;
         }
     }
@@ -53,7 +61,7 @@ library FlowTree {
     /// @notice Fills with empty sectors up to the next multiple of 2^height. Does nothing on a multiple.
     function alignTo(Frontier storage frontier, Cursor memory cursor, uint256 height) internal view {
         uint256 length = cursor.length;
-        if (_lowestBit(length) >= height) return;
+        if (length & ((1 << height) - 1) == 0) return;
         // What the counter holds below `height` and the padding behind it make one finished block of 2^height sectors.
         bytes32 block_ = _fold(frontier, cursor, height);
         cursor.length = (length >> height) << height;
@@ -65,14 +73,16 @@ library FlowTree {
     function append(Frontier storage frontier, Cursor memory cursor, uint256 height, bytes32 root_) internal view {
         uint256 length = cursor.length;
         uint256 level = height;
-        while ((length >> level) & 1 == 1) {
-            root_ = Hashes.efficientKeccak256(_branchAt(frontier, cursor, level), root_);
-            ++level;
+        unchecked {
+            // A length below 2^63 has a bit 0 below level 63, and grows by less than 2^63.
+            while ((length >> level) & 1 == 1) {
+                root_ = Hashes.efficientKeccak256(_branchAt(frontier, cursor, level), root_);
+                ++level;
+            }
+            cursor.length = length + (1 << height);
         }
-        cursor.branch[level] = root_;
-        cursor.known |= 1 << level;
+        _setBranch(cursor, level, root_);
         cursor.dirty |= 1 << level;
-        cursor.length = length + (1 << height);
     }
 
     /* READING */
@@ -100,22 +110,43 @@ library FlowTree {
         uint256 level = _lowestBit(length);
         current = _branchAt(frontier, cursor, level);
         if (level >= height) return current;
-        bytes32[64] memory zeros = cursor.zeros;
-        current = Hashes.efficientKeccak256(current, zeros[level]);
-        for (++level; level < height; ++level) {
-            current = (length >> level) & 1 == 1
-                ? Hashes.efficientKeccak256(_branchAt(frontier, cursor, level), current)
-                : Hashes.efficientKeccak256(current, zeros[level]);
+        uint256 zeros = cursor.zeros;
+        current = Hashes.efficientKeccak256(current, _word(zeros, level));
+        unchecked {
+            // Heights are at most 63.
+            for (++level; level < height; ++level) {
+                current = (length >> level) & 1 == 1
+                    ? Hashes.efficientKeccak256(_branchAt(frontier, cursor, level), current)
+                    : Hashes.efficientKeccak256(current, _word(zeros, level));
+            }
         }
     }
 
     /// @dev Reads through the working copy, so that each branch is loaded from storage once.
-    function _branchAt(Frontier storage frontier, Cursor memory cursor, uint256 level) private view returns (bytes32) {
-        if ((cursor.known >> level) & 1 == 1) return cursor.branch[level];
-        bytes32 value = frontier.branch[level];
-        cursor.branch[level] = value;
+    function _branchAt(
+        Frontier storage frontier,
+        Cursor memory cursor,
+        uint256 level
+    ) private view returns (bytes32 value) {
+        if ((cursor.known >> level) & 1 == 1) return _word(cursor.branches, level);
+        value = frontier.branch[level];
+        _setBranch(cursor, level, value);
+    }
+
+    function _setBranch(Cursor memory cursor, uint256 level, bytes32 value) private pure {
+        uint256 branches = cursor.branches;
+        assembly ("memory-safe") {
+            // Levels are at most 63, inside the 64 words that {open} reserved.
+            mstore(add(branches, shl(5, level)), value)
+        }
         cursor.known |= 1 << level;
-        return value;
+    }
+
+    /// @dev Word number `index` (at most 63) of one of the two tables.
+    function _word(uint256 table, uint256 index) private pure returns (bytes32 value) {
+        assembly ("memory-safe") {
+            value := mload(add(table, shl(5, index)))
+        }
     }
 
     /// @dev Index of the lowest 1 bit of a number that is not 0.

@@ -23,18 +23,11 @@ abstract contract RewardPools is IRewardPools, AccessManaged {
         uint128 distributed;
     }
 
-    /// @dev One word.
-    struct ServiceFees {
-        uint128 kept;
-        uint16 rateBps;
-    }
-
     /* CONSTANTS AND IMMUTABLES */
 
     /// @dev Sectors in a pricing chunk.
     uint256 internal constant PRICING_SECTORS = 1 << 25;
     uint256 private constant _BPS = 10_000;
-    uint256 private constant _MAX_SERVICE_FEE_BPS = 1_000;
     uint256 private constant _MAX_BASE_REWARD = 1_000 ether;
 
     /// @inheritdoc IRewardPools
@@ -47,7 +40,8 @@ abstract contract RewardPools is IRewardPools, AccessManaged {
     /* STORAGE */
 
     mapping(uint256 pricingIndex => Pool) internal _pools;
-    ServiceFees private _serviceFees;
+    /// @inheritdoc IRewardPools
+    uint256 public serviceFees;
     /// @inheritdoc IRewardPools
     address public treasury;
     /// @inheritdoc IRewardPools
@@ -66,18 +60,22 @@ abstract contract RewardPools is IRewardPools, AccessManaged {
     /* FILLING */
 
     /// @inheritdoc IRewardPools
-    function fillReward(uint256 beforeLength, uint256 paddingSectors, uint256 uploadSectors) external payable {
+    function fillReward(
+        uint256 beforeLength,
+        uint256 paddingSectors,
+        uint256 uploadSectors,
+        uint256 serviceFeeRateBps
+    ) external payable {
         if (msg.sender != flow) revert CallerIsNotFlow(msg.sender);
-        uint256 rateBps = _serviceFees.rateBps;
         uint256 kept;
         uint256 upload = msg.value;
         if (paddingSectors > 0) {
             uint256 padding = (msg.value * paddingSectors) / (uploadSectors + paddingSectors);
             upload -= padding;
-            kept = _fill(beforeLength, paddingSectors, padding, rateBps);
+            kept = _fill(beforeLength, paddingSectors, padding, serviceFeeRateBps);
         }
-        kept += _fill(beforeLength + paddingSectors, uploadSectors, upload, rateBps);
-        if (kept > 0) _serviceFees.kept += kept.toUint128();
+        kept += _fill(beforeLength + paddingSectors, uploadSectors, upload, serviceFeeRateBps);
+        if (kept > 0) serviceFees += kept;
     }
 
     /// @inheritdoc IRewardPools
@@ -138,15 +136,6 @@ abstract contract RewardPools is IRewardPools, AccessManaged {
     /* GOVERNANCE */
 
     /// @inheritdoc IRewardPools
-    function setServiceFeeRate(uint256 bps) external restricted {
-        if (bps > _MAX_SERVICE_FEE_BPS) revert ServiceFeeTooHigh(bps, _MAX_SERVICE_FEE_BPS);
-        if (bps > 0 && treasury == address(0)) revert TreasuryMissing();
-        emit ServiceFeeRateChanged(_serviceFees.rateBps, bps);
-        // At most 1000 by the check above.
-        _serviceFees.rateBps = uint16(bps);
-    }
-
-    /// @inheritdoc IRewardPools
     function setBaseReward(uint256 amount) external restricted {
         if (amount > _MAX_BASE_REWARD) revert BaseRewardTooHigh(amount, _MAX_BASE_REWARD);
         emit BaseRewardChanged(baseReward, amount);
@@ -167,16 +156,6 @@ abstract contract RewardPools is IRewardPools, AccessManaged {
     function rewards(uint256 pricingIndex) external view returns (uint128, uint128, uint128, uint40, uint40) {
         Pool memory pool = _pools[pricingIndex];
         return (pool.locked, pool.claimable, pool.distributed, pool.startTime, pool.lastUpdate);
-    }
-
-    /// @inheritdoc IRewardPools
-    function serviceFeeRateBps() external view returns (uint256) {
-        return _serviceFees.rateBps;
-    }
-
-    /// @inheritdoc IRewardPools
-    function serviceFees() external view returns (uint256) {
-        return _serviceFees.kept;
     }
 
     /* RULES OF RELEASE */
@@ -223,7 +202,7 @@ abstract contract RewardPools is IRewardPools, AccessManaged {
     }
 
     function _creditTreasury() private {
-        payments[treasury] += _serviceFees.kept;
-        _serviceFees.kept = 0;
+        payments[treasury] += serviceFees;
+        serviceFees = 0;
     }
 }

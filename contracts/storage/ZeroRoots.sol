@@ -71,12 +71,12 @@ library ZeroRoots {
         hex"a28df63f78821060570da371c0be1312188346b92a7965cc4b980b26c134a4d7"
         hex"b48a92d40b61dc995ceecee4cded6415050dcece448b1e0b5e5b6a0e6981f3ef";
 
-    /// @notice Loads the table. The result points at `Z[0]`, `Z[h]` follows at `32 * h`.
-    function load() internal pure returns (bytes32[64] memory roots) {
+    /// @notice Loads the table into memory and returns where it lies: `Z[h]` is the word at `32 * h`.
+    function load() internal pure returns (uint256 pointer) {
         bytes memory table = _TABLE;
         assembly ("memory-safe") {
-            // Skips the length word: what follows are exactly 64 words.
-            roots := add(table, 0x20)
+            // Skips the length word.
+            pointer := add(table, 0x20)
         }
     }
 }

@@ -75,6 +75,20 @@ export const fixedPriceMarketAbi = [
     "type": "error"
   },
   {
+    "inputs": [
+      {
+        "name": "bps",
+        "type": "uint256"
+      },
+      {
+        "name": "max",
+        "type": "uint256"
+      }
+    ],
+    "name": "ServiceFeeTooHigh",
+    "type": "error"
+  },
+  {
     "anonymous": false,
     "inputs": [
       {
@@ -91,16 +105,16 @@ export const fixedPriceMarketAbi = [
     "inputs": [
       {
         "indexed": false,
-        "name": "before",
+        "name": "pricePerSector",
         "type": "uint256"
       },
       {
         "indexed": false,
-        "name": "price",
+        "name": "serviceFeeRateBps",
         "type": "uint256"
       }
     ],
-    "name": "PricePerSectorChanged",
+    "name": "TermsChanged",
     "type": "event"
   },
   {
@@ -156,7 +170,7 @@ export const fixedPriceMarketAbi = [
     "name": "pricePerSector",
     "outputs": [
       {
-        "name": "",
+        "name": "price",
         "type": "uint256"
       }
     ],
@@ -170,6 +184,18 @@ export const fixedPriceMarketAbi = [
       {
         "name": "",
         "type": "address"
+      }
+    ],
+    "stateMutability": "view",
+    "type": "function"
+  },
+  {
+    "inputs": [],
+    "name": "serviceFeeRateBps",
+    "outputs": [
+      {
+        "name": "bps",
+        "type": "uint256"
       }
     ],
     "stateMutability": "view",
@@ -195,6 +221,18 @@ export const fixedPriceMarketAbi = [
       }
     ],
     "name": "setPricePerSector",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "name": "bps",
+        "type": "uint256"
+      }
+    ],
+    "name": "setServiceFeeRate",
     "outputs": [],
     "stateMutability": "nonpayable",
     "type": "function"

@@ -61,6 +61,16 @@ export const flowAbi = [
     "type": "error"
   },
   {
+    "inputs": [
+      {
+        "name": "caller",
+        "type": "address"
+      }
+    ],
+    "name": "CallerIsNotMarket",
+    "type": "error"
+  },
+  {
     "inputs": [],
     "name": "EnforcedPause",
     "type": "error"
@@ -862,6 +872,22 @@ export const flowAbi = [
     "type": "function"
   },
   {
+    "inputs": [
+      {
+        "name": "pricePerSector",
+        "type": "uint64"
+      },
+      {
+        "name": "serviceFeeRateBps",
+        "type": "uint16"
+      }
+    ],
+    "name": "setTerms",
+    "outputs": [],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
     "inputs": [],
     "name": "submissionIndex",
     "outputs": [
@@ -987,6 +1013,22 @@ export const flowAbi = [
       }
     ],
     "stateMutability": "payable",
+    "type": "function"
+  },
+  {
+    "inputs": [],
+    "name": "terms",
+    "outputs": [
+      {
+        "name": "pricePerSector",
+        "type": "uint64"
+      },
+      {
+        "name": "serviceFeeRateBps",
+        "type": "uint16"
+      }
+    ],
+    "stateMutability": "view",
     "type": "function"
   },
   {

@@ -143,20 +143,6 @@ export const storageRewardAbi = [
     "type": "error"
   },
   {
-    "inputs": [
-      {
-        "name": "bps",
-        "type": "uint256"
-      },
-      {
-        "name": "max",
-        "type": "uint256"
-      }
-    ],
-    "name": "ServiceFeeTooHigh",
-    "type": "error"
-  },
-  {
     "inputs": [],
     "name": "TreasuryMissing",
     "type": "error"
@@ -237,23 +223,6 @@ export const storageRewardAbi = [
       }
     ],
     "name": "Donated",
-    "type": "event"
-  },
-  {
-    "anonymous": false,
-    "inputs": [
-      {
-        "indexed": false,
-        "name": "before",
-        "type": "uint256"
-      },
-      {
-        "indexed": false,
-        "name": "bps",
-        "type": "uint256"
-      }
-    ],
-    "name": "ServiceFeeRateChanged",
     "type": "event"
   },
   {
@@ -360,6 +329,10 @@ export const storageRewardAbi = [
       },
       {
         "name": "uploadSectors",
+        "type": "uint256"
+      },
+      {
+        "name": "serviceFeeRateBps",
         "type": "uint256"
       }
     ],
@@ -513,18 +486,6 @@ export const storageRewardAbi = [
   },
   {
     "inputs": [],
-    "name": "serviceFeeRateBps",
-    "outputs": [
-      {
-        "name": "",
-        "type": "uint256"
-      }
-    ],
-    "stateMutability": "view",
-    "type": "function"
-  },
-  {
-    "inputs": [],
     "name": "serviceFees",
     "outputs": [
       {
@@ -555,18 +516,6 @@ export const storageRewardAbi = [
       }
     ],
     "name": "setBaseReward",
-    "outputs": [],
-    "stateMutability": "nonpayable",
-    "type": "function"
-  },
-  {
-    "inputs": [
-      {
-        "name": "bps",
-        "type": "uint256"
-      }
-    ],
-    "name": "setServiceFeeRate",
     "outputs": [],
     "stateMutability": "nonpayable",
     "type": "function"
