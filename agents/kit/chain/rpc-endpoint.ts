@@ -5,6 +5,8 @@ export interface RpcCallOptions {
   signal?: AbortSignal | undefined
   /** Default: the endpoint's. */
   timeoutMs?: number | undefined
+  /** Default: the endpoint's. */
+  maxResponseBytes?: number | undefined
 }
 
 /** A longer `Retry-After` than this is not honoured: an endpoint must not be able to park an agent for a day. */
@@ -50,7 +52,7 @@ export class RpcEndpoint {
    * @throws {@link ChainRpcError}; the signal's reason when aborted.
    */
   async call(method: string, params: readonly unknown[], options: RpcCallOptions = {}): Promise<unknown> {
-    const { signal, timeoutMs = this.#timeoutMs } = options
+    const { signal, timeoutMs = this.#timeoutMs, maxResponseBytes = this.#maxResponseBytes } = options
     signal?.throwIfAborted()
     const timeout = AbortSignal.timeout(timeoutMs)
     const id = ++this.#id
@@ -67,7 +69,7 @@ export class RpcEndpoint {
       })
       status = response.status
       headers = response.headers
-      text = await this.#readText(response, method)
+      text = await this.#readText(response, method, maxResponseBytes)
     } catch (cause) {
       if (cause instanceof ChainRpcError) throw cause
       signal?.throwIfAborted()
@@ -135,14 +137,14 @@ export class RpcEndpoint {
     })
   }
 
-  async #readText(response: Response, method: string): Promise<string> {
+  async #readText(response: Response, method: string, maxResponseBytes: number): Promise<string> {
     const tooLarge = () =>
       this.#failure(method, {
         code: 'RPC_RESPONSE_TOO_LARGE',
         kind: 'too-large',
-        reason: `the answer is larger than ${this.#maxResponseBytes} bytes`,
+        reason: `the answer is larger than ${maxResponseBytes} bytes`,
       })
-    if (Number(response.headers.get('content-length') ?? 0) > this.#maxResponseBytes) {
+    if (Number(response.headers.get('content-length') ?? 0) > maxResponseBytes) {
       await response.body?.cancel()
       throw tooLarge()
     }
@@ -151,7 +153,7 @@ export class RpcEndpoint {
     let size = 0
     for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
       size += chunk.byteLength
-      if (size > this.#maxResponseBytes) throw tooLarge()
+      if (size > maxResponseBytes) throw tooLarge()
       chunks.push(chunk)
     }
     return Buffer.concat(chunks, size).toString('utf8')

@@ -132,10 +132,12 @@ export class RpcPool {
     }
   }
 
-  /** The endpoint to ask now; `avoid` names ones to pass over while there is another. */
+  /** The endpoint to ask now; `avoid` names ones to pass over while another is fit. */
   pick({ avoid }: { avoid?: ReadonlySet<string> } = {}): PinnedEndpoint {
     const order = this.#order()
-    const slot = order.find((candidate) => !avoid?.has(candidate.endpoint.name)) ?? order[0]
+    const now = Date.now()
+    const slot =
+      order.find((candidate) => candidate.restUntil <= now && !avoid?.has(candidate.endpoint.name)) ?? order[0]
     if (slot === undefined) throw this.#unavailable('any call', undefined)
     return {
       name: slot.endpoint.name,
