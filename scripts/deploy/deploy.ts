@@ -1,7 +1,7 @@
 import type { Address, Hash, PrivateKeyAccount } from 'viem'
 import type { Chain } from '#kit/chain/client.ts'
 import { DeployError } from './error.ts'
-import { type DeployEstimate, estimateDeployment, requireFunds } from './estimate.ts'
+import { type DeployEstimate, estimateCreation, estimateDeployment, requireFunds } from './estimate.ts'
 import { gitCommit } from './git-commit.ts'
 import type { DeployParameters, DeployParametersInput } from './parameters.ts'
 import { type ContractAddresses, type ContractName, contractNames, loadArtifacts, planDeployment } from './plan.ts'
@@ -14,7 +14,7 @@ import {
   writeProgress,
 } from './record.ts'
 import { checkRecord, plannedProgress, resumableProgress } from './resume.ts'
-import { receiptOf, sendCreation } from './send-creation.ts'
+import { receiptOf, sendCreation, waitForNonce } from './send-creation.ts'
 import { parametersJson, validateParameters } from './validate-parameters.ts'
 import { deployedCodeHash, verifyWiring } from './wiring.ts'
 
@@ -189,20 +189,22 @@ async function carryOut({
     // Written before anything is sent: a run that is cut off in between finds the contract by its planned address.
     save(name, base)
     await onEvent({ type: 'sending', name, address })
-    const gas = estimate.contracts.find((entry) => entry.name === name)?.gas ?? 0n
     const sent: { hash: Hash }[] = []
-    const receipt = await sendCreation({
-      chain,
-      account,
-      nonce,
-      data: planned.creationCode,
-      gas,
-      signal,
-      onSent: (hash) => {
-        sent.push({ hash })
-        save(name, { ...base, transactionHash: hash })
-      },
-    })
+    const isFree = await waitForNonce({ chain, address: account.address, nonce, signal })
+    const receipt = !isFree
+      ? undefined
+      : await sendCreation({
+          chain,
+          account,
+          nonce,
+          data: planned.creationCode,
+          gas: await estimateCreation({ chain, deployer: account.address, contract: planned }),
+          signal,
+          onSent: (hash) => {
+            sent.push({ hash })
+            save(name, { ...base, transactionHash: hash })
+          },
+        })
     for (const { hash } of sent) await onEvent({ type: 'sent', name, hash })
     // The code decides, not the receipt: an earlier run may have sent the very same creation.
     const codeHash = await deployedCodeHash({ chain, address, artifact })

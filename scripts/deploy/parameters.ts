@@ -1,4 +1,4 @@
-import { isAddress, zeroAddress } from 'viem'
+import { type Address, isAddress, zeroAddress } from 'viem'
 import { z } from 'zod'
 
 /** 372 days: the year that storage prices and reward releases are counted in. */
@@ -8,41 +8,36 @@ const secondsPerDay = 86_400
 const address = z
   .string()
   .refine((text) => isAddress(text, { strict: true }), 'must be an address (with a right checksum, or all lower case)')
-  .transform((text) => text as `0x${string}`)
-const wei = ({ min, max }: { min: bigint; max: bigint }) =>
-  z.union([z.bigint(), z.string().regex(/^\d{1,78}$/), z.int()]).transform((value, context) => {
-    const amount = BigInt(value)
-    if (amount < min || amount > max) context.addIssue(`must be between ${min} and ${max} wei`)
-    return amount
-  })
+  .meta({ type: 'address' }) as unknown as z.ZodType<Address, string>
+const wei = ({ max }: { max: bigint }) => z.coerce.bigint<bigint | string | number>().min(0n).max(max)
 
 const maxPrice = 2n ** 64n - 1n
 
-/** What a deployment is given. Every value is bounded; amounts in wei, times in seconds, lengths in blocks. */
-export const deployParametersSchema = z
-  .strictObject({
-    governor: address.describe(
-      'who may change parameters, after the delay; a multisignature contract on a public chain',
-    ),
-    guardian: address.default(zeroAddress).describe('who may halt new intake at once; the zero address for none'),
-    governanceDelaySeconds: z
-      .int()
-      .min(0)
-      .max(365 * secondsPerDay)
-      .describe('seconds between announcing and executing a change'),
-    blocksPerEpoch: z.int().min(2).max(10_000_000).describe('blocks of a mining epoch'),
-    deployDelayBlocks: z.int().min(0).max(10_000_000).default(0).describe('blocks until submissions are accepted'),
-    pricePerSectorWei: wei({ min: 0n, max: maxPrice }).describe('price of 256 bytes for their whole lifetime, wei'),
-    maxPricePerSectorWei: wei({ min: 0n, max: maxPrice }).describe('bound of the price, fixed for ever, wei'),
-    releaseSeconds: z
-      .int()
-      .min(60)
-      .max(100 * 12 * daysPerMonth * secondsPerDay)
-      .describe('seconds over which the fees of a full pricing chunk are released to miners'),
-    mine: address
-      .default(zeroAddress)
-      .describe('the contract that may claim rewards; the zero address where there is none, and then nobody can'),
-  })
+/** The fields of a deployment. Every value is bounded; amounts in wei, times in seconds, lengths in blocks. */
+export const deployParameterFields = z.strictObject({
+  governor: address.describe('who may change parameters, after the delay; a multisignature contract on a public chain'),
+  guardian: address.default(zeroAddress).describe('who may halt new intake at once; the zero address for none'),
+  governanceDelaySeconds: z
+    .int()
+    .min(0)
+    .max(365 * secondsPerDay)
+    .describe('seconds between announcing and executing a change'),
+  blocksPerEpoch: z.int().min(2).max(10_000_000).describe('blocks of a mining epoch'),
+  deployDelayBlocks: z.int().min(0).max(10_000_000).default(0).describe('blocks until submissions are accepted'),
+  pricePerSectorWei: wei({ max: maxPrice }).describe('price of 256 bytes for their whole lifetime, wei'),
+  maxPricePerSectorWei: wei({ max: maxPrice }).describe('bound of the price, fixed for ever, wei'),
+  releaseSeconds: z
+    .int()
+    .min(60)
+    .max(100 * 12 * daysPerMonth * secondsPerDay)
+    .describe('seconds over which the fees of a full pricing chunk are released to miners'),
+  mine: address
+    .default(zeroAddress)
+    .describe('the contract that may claim rewards; the zero address where there is none, and then nobody can'),
+})
+
+/** What a deployment is given: the fields, and what must hold between them. */
+export const deployParametersSchema = deployParameterFields
   .refine(({ governor }) => governor !== zeroAddress, {
     path: ['governor'],
     message: 'must not be the zero address',

@@ -1,11 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Hash, Hex, PrivateKeyAccount, TransactionReceipt } from 'viem'
+import type { Address, Hash, Hex, PrivateKeyAccount, TransactionReceipt } from 'viem'
 import { keccak256, TransactionReceiptNotFoundError } from 'viem'
 import type { Chain } from '#kit/chain/client.ts'
 import { DeployError } from './error.ts'
 
 const attempts = 6
 const attemptMs = 60_000
+const pendingMs = 300_000
 const pollMs = 250
 
 /** Fees of one gas, as the chain wants them: with a base fee, or one price on older chains. Wei. */
@@ -22,6 +23,37 @@ export async function currentFees(chain: Chain): Promise<GasFees> {
 /** The most one gas can cost under these fees, wei. */
 export function feeBound(fees: GasFees): bigint {
   return 'gasPrice' in fees ? fees.gasPrice : fees.maxFeePerGas
+}
+
+/**
+ * Waits until `nonce` is the account's next one: transactions it has pending take theirs first.
+ *
+ * @returns false when the nonce is used already
+ * @throws {DeployError} `DEPLOY_TIMEOUT` when the earlier transactions are not mined within five minutes
+ */
+export async function waitForNonce({
+  chain,
+  address,
+  nonce,
+  signal,
+}: {
+  chain: Chain
+  address: Address
+  nonce: number
+  signal?: AbortSignal | undefined
+}): Promise<boolean> {
+  const giveUpAt = performance.now() + pendingMs
+  while (performance.now() < giveUpAt) {
+    const used = await chain.client.getTransactionCount({ address, blockTag: 'latest' })
+    if (used >= nonce) return used === nonce
+    await delay(pollMs, undefined, { signal })
+  }
+  throw new DeployError({
+    code: 'DEPLOY_TIMEOUT',
+    message: `${address} has pending transactions before nonce ${nonce} that are not mined`,
+    fix: 'wait until they are mined or replace them, and run the deployment again',
+    details: { address, nonce },
+  })
 }
 
 /**

@@ -1,0 +1,48 @@
+import { DeployError } from './error.ts'
+
+/**
+ * The RPC endpoints of a network: of `--rpc` where given, else of the network's entry in `hardhat.config.ts`, whose URL
+ * may come from a configuration variable in the environment.
+ *
+ * @throws {DeployError} `DEPLOY_NETWORK`
+ */
+export async function networkRpcUrls({
+  network,
+  rpc,
+}: {
+  network?: string | undefined
+  rpc?: string | undefined
+}): Promise<string[]> {
+  if (rpc !== undefined) return rpc.split(',').map((url) => url.trim())
+  // Loaded only when it is asked: the development chain of tools takes a moment.
+  const { default: hardhat } = await import('hardhat')
+  const networks = Object.entries(hardhat.config.networks).filter(([, { type }]) => type === 'http')
+  const names = networks.map(([name]) => name).join(', ')
+  if (network === undefined) {
+    throw new DeployError({
+      code: 'DEPLOY_NETWORK',
+      message: 'no network is given',
+      fix: `give --network NAME (${names}) or --rpc URL`,
+    })
+  }
+  const config = networks.find(([name]) => name === network)?.[1]
+  if (config?.type !== 'http') {
+    throw new DeployError({
+      code: 'DEPLOY_NETWORK',
+      message: `hardhat.config.ts has no network ${network} that is reached over HTTP`,
+      fix: `give one of ${names}, or --rpc URL`,
+      details: { network },
+    })
+  }
+  try {
+    return [await config.url.getUrl()]
+  } catch (cause) {
+    throw new DeployError({
+      code: 'DEPLOY_NETWORK',
+      message: `the URL of network ${network} is not set`,
+      fix: `set ${network.toUpperCase()}_RPC_URL in the environment, or give --rpc URL`,
+      details: { network },
+      cause,
+    })
+  }
+}
