@@ -2,7 +2,7 @@ import { type PrivateKeyAccount, privateKeyToAccount } from 'viem/accounts'
 import { atomicWrite, FileError, readSmallFile } from '../files.ts'
 import { KeyError } from './key-error.ts'
 import { checkPrivateKey, newPrivateKey } from './private-key.ts'
-import { openPrivateKey, sealPrivateKey } from './web3-secret.ts'
+import { corruptKeystore, openPrivateKey, sealPrivateKey } from './web3-secret.ts'
 
 export { KeyError } from './key-error.ts'
 export { checkPrivateKey } from './private-key.ts'
@@ -147,6 +147,7 @@ async function readKeystore(path: string): Promise<string> {
   try {
     return await readSmallFile({ path, maxBytes: 65_536 })
   } catch (cause) {
+    if (cause instanceof FileError && cause.code === 'FILE_RANGE') throw corruptKeystore(path, 'it is too large', cause)
     if (!(cause instanceof FileError) || cause.code !== 'FILE_MISSING') throw cause
     const fix = 'check the path, or make a key with: weightless key new'
     throw new KeyError({

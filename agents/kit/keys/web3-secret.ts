@@ -1,5 +1,6 @@
 import { createCipheriv, createDecipheriv, pbkdf2, randomBytes, randomUUID, scrypt, timingSafeEqual } from 'node:crypto'
 import { promisify } from 'node:util'
+import { scryptAsync } from '@noble/hashes/scrypt.js'
 import { keccak_256 } from '@noble/hashes/sha3.js'
 import { privateKeyToAddress } from 'viem/accounts'
 import { z } from 'zod'
@@ -79,7 +80,7 @@ export async function openPrivateKey({
   const privateKey = checkPrivateKey(`0x${plain.toString('hex')}`)
   const address = privateKeyToAddress(privateKey)
   if (claimed !== undefined && claimed.replace(/^0x/, '').toLowerCase() !== address.slice(2).toLowerCase()) {
-    throw corrupt(path, `it names the address ${claimed}, its key has ${address}`)
+    throw corruptKeystore(path, `it names the address ${claimed}, its key has ${address}`)
   }
   return { address, privateKey }
 }
@@ -125,14 +126,14 @@ function parseKeystore(path: string, text: string): Keystore {
   try {
     json = JSON.parse(text)
   } catch (cause) {
-    throw corrupt(path, 'it is not JSON', cause)
+    throw corruptKeystore(path, 'it is not JSON', cause)
   }
   // Early wallets wrote "Crypto".
   if (typeof json === 'object' && json !== null && 'Crypto' in json) json = { ...json, crypto: json.Crypto }
   const checked = keystoreSchema.safeParse(json)
   if (checked.success) return checked.data
   const [issue] = checked.error.issues
-  throw corrupt(path, `${issue?.path.join('.') || 'the file'}: ${issue?.message}`)
+  throw corruptKeystore(path, `${issue?.path.join('.') || 'the file'}: ${issue?.message}`)
 }
 
 async function derive({ path, password, crypto }: { path: string; password: string; crypto: Keystore['crypto'] }) {
@@ -149,13 +150,16 @@ async function derive({ path, password, crypto }: { path: string; password: stri
   return deriveScrypt(password, { salt, n, r, p, dklen })
 }
 
-function deriveScrypt(
+async function deriveScrypt(
   password: string,
   { salt, n, r, p, dklen }: { salt: Uint8Array; n: number; r: number; p: number; dklen: number },
-): Promise<Buffer> {
-  const options = { N: n, r, p, maxmem: 128 * r * (n + p) + 2 ** 20 }
+): Promise<Uint8Array> {
+  const text = password.normalize('NFKC')
+  const maxmem = 128 * r * (n + p) + 2 ** 20
+  // RFC 7914 wants N < 2^(16 r), and OpenSSL insists; early wallets wrote r = 1 with a larger N.
+  if (n >= 2 ** (16 * r)) return scryptAsync(text, salt, { N: n, r, p, dkLen: dklen, maxmem })
   return new Promise((resolve, reject) => {
-    scrypt(password.normalize('NFKC'), salt, dklen, options, (error, key) => (error ? reject(error) : resolve(key)))
+    scrypt(text, salt, dklen, { N: n, r, p, maxmem }, (error, key) => (error ? reject(error) : resolve(key)))
   })
 }
 
@@ -163,7 +167,8 @@ function macOf(derived: Uint8Array, ciphertext: Uint8Array): Buffer {
   return Buffer.from(keccak_256(Buffer.concat([derived.subarray(16, 32), ciphertext])))
 }
 
-function corrupt(path: string, reason: string, cause?: unknown): KeyError {
+/** `KEYSTORE_CORRUPT`: the file at `path` is no keystore, for `reason`. */
+export function corruptKeystore(path: string, reason: string, cause?: unknown): KeyError {
   const fix = 'give a Web3 Secret Storage version 3 file, or restore a backup'
   return new KeyError({
     code: 'KEYSTORE_CORRUPT',
