@@ -124,7 +124,7 @@ export async function atomicWrite({
     await syncFolder(folder)
   } catch (cause) {
     await unlink(temporary).catch(() => {})
-    if (errorCode(cause) === 'EEXIST') {
+    if (exclusive && errorCode(cause) === 'EEXIST' && Reflect.get(Object(cause), 'syscall') === 'link') {
       throw new FileError({
         code: 'FILE_EXISTS',
         message: `${path} exists already`,

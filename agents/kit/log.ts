@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { pino } from 'pino'
-import { PinoPretty } from 'pino-pretty'
+import { prettyFactory } from 'pino-pretty'
 import { WeightlessError } from '#protocol/error.ts'
 import { redact, redactUrls } from './redact.ts'
 
@@ -38,14 +38,9 @@ export function createLog({ name, level = 'info', file, pretty, stream }: Create
   const streams: pino.StreamEntry[] = []
   const human = pretty ?? (stream === undefined && process.stderr.isTTY === true)
   const console = stream ?? pino.destination({ fd: 2, sync: true })
-  streams.push({
-    level: 'trace',
-    stream: human
-      ? PinoPretty({ ...PRETTY, colorize: stream === undefined, destination: asDestination(console) })
-      : console,
-  })
+  streams.push({ level: 'trace', stream: human ? readable(console, stream === undefined) : console })
   if (file !== undefined) streams.push({ level: 'trace', stream: openLogFile(file) })
-  return pino(
+  const log = pino(
     {
       name,
       level,
@@ -55,15 +50,26 @@ export function createLog({ name, level = 'info', file, pretty, stream }: Create
       serializers: { err: describeError, error: describeError, cause: describeError },
       hooks: {
         logMethod(args, method) {
-          for (const [index, argument] of args.entries()) {
-            if (typeof argument === 'string') Reflect.set(args, index, redactUrls(argument))
+          const given: unknown[] = args
+          for (const [index, argument] of given.entries()) {
+            if (typeof argument === 'string') given[index] = redactUrls(argument)
           }
+          // A line without words takes those of its error, which the library would copy unseen.
+          const [fields] = given
+          const error: unknown = fields instanceof Error ? fields : Reflect.get(Object(fields), 'err')
+          if (given.length === 1 && error instanceof Error) given.push(redactUrls(error.message))
           method.apply(this, args)
         },
       },
     },
     pino.multistream(streams),
   )
+  // The library does not pass what children are bound to through the formatters above.
+  const { child } = log
+  log.child = function (this: Logger, bindings: object, options?: object) {
+    return child.call(this, redactFields({ ...bindings }), options)
+  } as typeof log.child
+  return log
 }
 
 /** A logger that writes nothing, for tests and for libraries used without one. */
@@ -88,14 +94,14 @@ export function describeError(error: unknown, depth = 0): unknown {
   return described
 }
 
-const PRETTY = { translateTime: 'SYS:HH:MM:ss.l', ignore: 'pid,hostname', singleLine: true, sync: true } as const
-
 function redactFields(fields: Record<string, unknown>): Record<string, unknown> {
   return redact(fields) as Record<string, unknown>
 }
 
-function asDestination(stream: { write(line: string): void }): NodeJS.WritableStream {
-  return stream as NodeJS.WritableStream
+function readable(stream: { write(line: string): void }, colorize: boolean): { write(line: string): void } {
+  const options = { translateTime: 'SYS:HH:MM:ss.l', ignore: 'pid,hostname', singleLine: true, colorize } as const
+  const prettify = prettyFactory(options)
+  return { write: (line) => stream.write(String(prettify(line))) }
 }
 
 function openLogFile(file: string): { write(line: string): void } {
