@@ -11,10 +11,19 @@ const compiler = {
   settings: { viaIR: true, evmVersion: 'cancun', optimizer: { enabled: true, runs: 10_000 } },
 }
 
+/** How deep property tests go: `FUZZ_RUNS=10000` for a long one. */
+const fuzzRuns = Number(process.env.FUZZ_RUNS ?? 64)
+
 export default defineConfig({
   plugins: [hardhatToolboxMochaEthers],
   solidity: { profiles: { default: compiler, production: compiler } },
   paths: { sources: 'contracts', tests: { mocha: 'test/contracts', solidity: 'test/contracts' } },
+  test: {
+    solidity: {
+      fuzz: { runs: fuzzRuns },
+      invariant: { runs: Math.max(8, Math.floor(fuzzRuns / 8)), depth: 32, failOnRevert: true },
+    },
+  },
   networks: {
     hardhat: { type: 'edr-simulated', chainType: 'l1', hardfork: 'prague' },
     localhost: { type: 'http', chainType: 'l1', url: 'http://127.0.0.1:8545' },
