@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { LOG_LEVELS } from '#kit/log.ts'
 
 const httpUrl = z
   .string()
@@ -103,5 +104,11 @@ export const indexerConfigSchema = z.object({
     .max(64)
     .default([])
     .describe('Proxies (addresses or CIDR) whose X-Forwarded-For is believed'),
+  log: z
+    .object({
+      level: z.enum(LOG_LEVELS).default('info').describe('Least level logged'),
+      file: z.string().min(1).optional().describe('Also append the log to this file'),
+    })
+    .prefault({}),
 })
 export type IndexerConfig = z.output<typeof indexerConfigSchema>

@@ -52,7 +52,7 @@ export interface RunningIndexer {
  * const indexer = await startIndexer(indexerConfigSchema.parse({ nodes: ['http://127.0.0.1:5678'], port: 0 }))
  */
 export async function startIndexer(config: IndexerConfig, context: IndexerContext = {}): Promise<RunningIndexer> {
-  const log = context.log ?? createLog({ name: 'indexer' })
+  const log = context.log ?? createLog({ name: 'indexer', ...config.log })
   const registryOfMetrics = createMetrics('weightless_indexer')
   const metrics = createIndexerMetrics(registryOfMetrics)
   const registry = new NodeRegistry({
