@@ -13,7 +13,8 @@ export type Row = Record<string, string | number | bigint | null | Uint8Array>
 /** A SQLite database: write-ahead log, full sync (a committed transaction survives a power cut), foreign keys on. */
 export interface Database extends Disposable {
   readonly path: string
-  /** The statement for `sql`, compiled once and kept (the 256 most recently used). Values go in as parameters. */
+  /** The statement for `sql`, compiled once and kept (the 256 most recently used). Values go in as
+   *  parameters. It is shared: finish one iteration before you run the same text again. */
   prepare(sql: string): StatementSync
   /** Runs statements without parameters or results. */
   exec(sql: string): void
@@ -123,7 +124,7 @@ function connect(path: string, busyTimeoutMs: number): DatabaseSync {
   try {
     if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })
     connection = new DatabaseSync(path, { timeout: busyTimeoutMs, enableForeignKeyConstraints: true })
-    connection.exec('pragma journal_mode = wal; pragma synchronous = full;')
+    connection.exec('pragma journal_mode = wal; pragma synchronous = full; pragma journal_size_limit = 67108864;')
     return connection
   } catch (cause) {
     if (connection?.isOpen) connection.close()

@@ -31,8 +31,9 @@ export function parseExactJson(bytes: Uint8Array, limits: JsonLimits = {}): Exac
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   checkLimits(buffer, limits)
   const text = buffer.toString('utf8')
-  // Without a reviver parsing is about ten times faster; it is needed only for numbers that print differently.
-  if (!MAY_LOSE_DIGITS.test(text)) return { value: parse(text), idSource: () => undefined }
+  // A call per value is spent only where a number may print differently from how it was written.
+  if (!MAY_LOSE_DIGITS.test(text) && !STARTS_AS_NUMBER.test(text))
+    return { value: parse(text), idSource: () => undefined }
 
   const idSources = new Map<object, string>()
   const value = parse(
@@ -62,8 +63,10 @@ export function toExactJson(value: unknown): string {
   }
 }
 
-// A number follows the start, a bracket, a comma, a colon or white space. Matches inside strings only cost time.
-const MAY_LOSE_DIGITS = /(?:^|[[,:\s])(?:-?\d{16}|-?\d+[.eE]|-0)/
+// A number follows a bracket, a comma, a colon or white space, or is the whole text. Matches inside strings only cost
+// time. Two expressions, as an alternative for the start would make the search forty times slower.
+const MAY_LOSE_DIGITS = /[[,:\s](?:-?\d{16}|-?\d+[.eE]|-0)/
+const STARTS_AS_NUMBER = /^[-\d]/
 const INTEGER = /^-?\d{1,78}$/
 
 type Reviver = (this: object, key: string, value: unknown, context?: { source?: string }) => unknown

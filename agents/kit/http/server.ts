@@ -28,8 +28,10 @@ export interface HttpServerParameters {
   rateLimit?: { requests: number; windowMs: number } | undefined
   /** Origins of browser pages that may call: true for all (`*`). Default none. */
   cors?: boolean | readonly string[] | undefined
-  /** Default: always `ok`. It has five seconds to answer. */
+  /** Default: always `ok`. */
   health?: (() => HealthReport | Promise<HealthReport>) | undefined
+  /** How long `health` may take before it counts as `down`. Default 5,000 ms. */
+  healthTimeoutMs?: number | undefined
   /** Values of `Host` answered; guards a local administrator's port against pages that rebind their name. Default any. */
   allowedHosts?: readonly string[] | undefined
   /** Take client addresses from `X-Forwarded-For` of these proxies (addresses or CIDR). Default none. */
@@ -54,8 +56,6 @@ export interface HttpServer {
 /** `allowedHosts` for a port meant for this machine alone. */
 export const LOOPBACK_HOSTS: readonly string[] = ['localhost', '127.0.0.1', '[::1]']
 
-const HEALTH_LIMIT_MS = 5_000
-
 /**
  * Makes an HTTP server with the surface every agent has: `/healthz` (also `/health`), `/metrics`, errors as
  * `{ code, message, fix, details }`, and limits on everything a stranger can send.
@@ -71,6 +71,8 @@ export async function createHttpServer(parameters: HttpServerParameters): Promis
     logger: false,
     bodyLimit: parameters.bodyLimitBytes,
     requestTimeout: requestTimeoutMs,
+    // Overdue requests are looked for at intervals; the platform's 30 s would be too coarse for shorter limits.
+    http: { connectionsCheckingInterval: Math.min(5_000, Math.ceil(requestTimeoutMs / 4)) },
     connectionTimeout: parameters.idleTimeoutMs ?? 120_000,
     keepAliveTimeout: 65_000,
     forceCloseConnections: 'idle',
@@ -90,7 +92,9 @@ export async function createHttpServer(parameters: HttpServerParameters): Promis
   if (metrics !== undefined) measure(app, metrics)
   if (parameters.cors) await app.register(cors, corsOptions(parameters.cors))
   if (parameters.rateLimit !== undefined) await limitRate(app, parameters.rateLimit)
-  addHealth(app, { name, health: parameters.health ?? (() => ({ status: 'ok' })), log })
+  answerUnknown(app, { limited: parameters.rateLimit !== undefined })
+  const { health = () => ({ status: 'ok' }), healthTimeoutMs = 5_000 } = parameters
+  addHealth(app, { name, health, limitMs: healthTimeoutMs, log })
   if (metrics !== undefined) {
     app.get('/metrics', { config: { rateLimit: false } }, async (_, reply) => {
       const { contentType, body } = await metrics.expose()
@@ -101,6 +105,7 @@ export async function createHttpServer(parameters: HttpServerParameters): Promis
   return {
     app,
     async listen() {
+      await app.ready()
       try {
         await app.listen({ host, port })
       } catch (cause) {
@@ -166,7 +171,10 @@ function answerErrors(app: FastifyInstance, log: Logger): void {
     else log.debug(facts, 'request refused')
     return reply.code(statusCode).send(body)
   })
-  app.setNotFoundHandler((request, reply) => {
+}
+
+function answerUnknown(app: FastifyInstance, { limited }: { limited: boolean }): void {
+  app.setNotFoundHandler(limited ? { preHandler: app.rateLimit() } : {}, (request, reply) => {
     return reply.code(404).send({
       code: 'HTTP_NOT_FOUND',
       message: `there is nothing at ${request.method} ${request.url.slice(0, 200)}`,
@@ -232,13 +240,18 @@ function measure(app: FastifyInstance, metrics: Metrics): void {
 
 function addHealth(
   app: FastifyInstance,
-  { name, health, log }: { name: string; health: () => HealthReport | Promise<HealthReport>; log: Logger },
+  {
+    name,
+    health,
+    limitMs,
+    log,
+  }: { name: string; health: () => HealthReport | Promise<HealthReport>; limitMs: number; log: Logger },
 ): void {
   async function report(): Promise<HealthReport> {
     let timer: NodeJS.Timeout | undefined
     const limit = new Promise<HealthReport>((resolve) => {
-      const late = { status: 'down', checks: { health: `no answer within ${HEALTH_LIMIT_MS} ms` } } as const
-      timer = setTimeout(() => resolve(late), HEALTH_LIMIT_MS)
+      const late = { status: 'down', checks: { health: `no answer within ${limitMs} ms` } } as const
+      timer = setTimeout(() => resolve(late), limitMs)
     })
     try {
       return await Promise.race([Promise.resolve().then(health), limit])

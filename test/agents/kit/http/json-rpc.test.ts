@@ -334,4 +334,16 @@ describe('JSON-RPC server', () => {
       assert.match(answer, /^200 .*-32701/)
     }
   })
+  it('takes a body of 100 MiB and not a byte more', async () => {
+    await using server = await serveRpc({
+      methods: { length: rpcMethod({ params: z.array(z.string()), handler: ([text]) => text?.length }) },
+    })
+    const body = Buffer.alloc(100 * 2 ** 20 + 1, 0x78)
+    body.write('{"jsonrpc":"2.0","id":1,"method":"length","params":["')
+    body.write('"]}', body.length - 4)
+    const { text } = await server.post(body.subarray(0, body.length - 1))
+    assert.equal(text, `{"jsonrpc":"2.0","id":1,"result":${body.length - 1 - 53 - 3}}`)
+    body.fill(0x20, body.length - 1)
+    assert.match((await server.post(body)).text, /-32701/)
+  })
 })

@@ -43,6 +43,10 @@ describe('HTTP server', () => {
         assert.equal(answer.body.name, 'test')
       }
     }
+    await using hanging = await serve({ health: () => new Promise(() => {}), healthTimeoutMs: 20 })
+    const late = await getJson(`${hanging.url}/healthz`)
+    assert.equal(late.status, 503)
+    assert.deepEqual(late.body.checks, { health: 'no answer within 20 ms' })
     await using thrown = await serve({
       health: () => {
         throw new Error('password=hunter2')
@@ -177,6 +181,44 @@ describe('HTTP server', () => {
       assert.match(error.message, new RegExp(`127.0.0.1:${first.port}.*EADDRINUSE`))
       return true
     })
+  })
+
+  it('limits the rate of requests for nothing, too', async () => {
+    await using server = await serve({ rateLimit: { requests: 2, windowMs: 60_000 } })
+    const statuses = []
+    for (let i = 0; i < 4; i++) statuses.push((await fetch(`${server.url}/${i}`)).status)
+    assert.deepEqual(statuses, [404, 404, 429, 429])
+  })
+
+  // Invariant: a client that sends its request too slowly, or nothing at all, does not hold its connection.
+  it('cuts connections that send too slowly or nothing', async () => {
+    await using server = await serve({ requestTimeoutMs: 100, idleTimeoutMs: 200 }, ({ app }) =>
+      app.post('/', async () => 'ok'),
+    )
+    const starts = [
+      '',
+      'POST / HTTP/1.1\r\nhost:',
+      'POST / HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 9\r\n\r\nab',
+    ]
+    await Promise.all(
+      starts.map(async (start) => {
+        const socket = connect(server.port, '127.0.0.1')
+        const closed = new Promise((resolve) => socket.once('close', resolve))
+        socket.on('error', () => {})
+        socket.write(start)
+        socket.resume()
+        await closed
+      }),
+    )
+  })
+
+  it('reports a mistake in the routes as what it is', async () => {
+    const twice = ({ app }: HttpServer): void => {
+      void app.register(async (scope) => {
+        scope.get('/healthz', async () => 'mine')
+      })
+    }
+    await assert.rejects(serve({}, twice), { code: 'FST_ERR_DUPLICATED_ROUTE' })
   })
 
   // Invariant: a close ends soon, whatever connections are open, and lets a running request finish.

@@ -80,6 +80,10 @@ describe('keystore', () => {
     const theirs = await Wallet.fromEncryptedJson(await readFile(path, 'utf8'), PASSWORD)
     assert.equal(theirs.privateKey, KEY)
     assert.equal(theirs.address, address)
+    const accented = join(folder.path, 'accented')
+    await createKeystore({ path: accented, privateKey: KEY, password: 'pa\u0308ssw\u00f6rd\u2460', scryptN: 1_024 })
+    const composed = await Wallet.fromEncryptedJson(await readFile(accented, 'utf8'), 'p\u00e4ssw\u00f6rd1')
+    assert.equal(composed.privateKey, KEY, 'passwords that look the same are the same')
     const back = join(folder.path, 'theirs.json')
     await writeFile(
       back,
