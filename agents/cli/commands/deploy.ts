@@ -125,7 +125,7 @@ async function deploy({ chain, options, io }: { chain: Chain; options: DeployOpt
     onEvent: async (event) => {
       if (event.type === 'unchanged') changed = false
       if (event.type === 'estimated') await confirmSpending({ estimate: event.estimate, chain, options, io })
-      else sayEvent({ event, io })
+      sayEvent({ event, io })
     },
   })
   reportDeployment({ deployment, changed, io })
@@ -159,7 +159,9 @@ async function confirmSpending({
 }
 
 function sayEvent({ event, io }: { event: DeployEvent; io: CliIo }): void {
-  if (event.type === 'resumed') {
+  if (event.type === 'unchanged' && event.outdated.length > 0) {
+    io.warn(`deployed from other sources than these: ${event.outdated.join(', ')}`)
+  } else if (event.type === 'resumed') {
     io.info(`going on with an interrupted deployment; already made: ${event.done.join(', ') || 'nothing'}`)
   } else if (event.type === 'restarted') {
     const unused = event.abandoned.length > 0 ? `; no longer used: ${event.abandoned.join(', ')}` : ''
