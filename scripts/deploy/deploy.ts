@@ -20,7 +20,8 @@ import { deployedCodeHash, verifyWiring } from './wiring.ts'
 
 /** What happens during a deployment, in the order in which it happens. */
 export type DeployEvent =
-  | { type: 'unchanged'; deployment: Deployment }
+  /** `outdated`: contracts whose sources are no longer what is deployed. */
+  | { type: 'unchanged'; deployment: Deployment; outdated: ContractName[] }
   | { type: 'estimated'; estimate: DeployEstimate }
   | { type: 'resumed'; done: ContractName[] }
   | { type: 'restarted'; reason: string; abandoned: ContractName[] }
@@ -63,8 +64,8 @@ export async function deployWeightless(run: DeployParametersOfRun): Promise<Depl
 
   const existing = record === undefined ? undefined : readDeployment(record)
   if (existing !== undefined) {
-    await checkRecord({ chain, deployment: existing, parameters, genesisHash, artifacts })
-    await onEvent({ type: 'unchanged', deployment: existing })
+    const outdated = await checkRecord({ chain, deployment: existing, parameters, genesisHash, artifacts })
+    await onEvent({ type: 'unchanged', deployment: existing, outdated })
     return existing
   }
 

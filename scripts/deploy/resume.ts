@@ -4,7 +4,7 @@ import type { Artifact } from './artifact.ts'
 import type { DeployEvent } from './deploy.ts'
 import { DeployError } from './error.ts'
 import type { DeployParameters } from './parameters.ts'
-import { type ContractName, planDeployment } from './plan.ts'
+import { type ContractName, contractNames, planDeployment } from './plan.ts'
 import {
   type DeployedContract,
   type Deployment,
@@ -19,6 +19,7 @@ import { deployedCodeHash, recordedCodeMissing, verifyWiring } from './wiring.ts
 /**
  * Checks that a recorded deployment is what this run asks for and what the chain holds.
  *
+ * @returns contracts whose sources have changed since they were deployed; how those are wired is not looked at
  * @throws {DeployError} `DEPLOY_RECORD` (another chain, other parameters), `DEPLOY_CODE`, `DEPLOY_WIRING`
  */
 export async function checkRecord({
@@ -33,7 +34,7 @@ export async function checkRecord({
   parameters: DeployParameters
   genesisHash: Hash
   artifacts: Record<ContractName, Artifact>
-}): Promise<void> {
+}): Promise<ContractName[]> {
   if (deployment.chainId !== chain.id || deployment.genesisHash !== genesisHash) {
     throw new DeployError({
       code: 'DEPLOY_RECORD',
@@ -64,7 +65,15 @@ export async function checkRecord({
       details: { contract: missing, address: deployment.contracts[missing] },
     })
   }
-  await verifyWiring({ chain, addresses: deployment.contracts, parameters, artifacts, fresh: false })
+  const outdated: ContractName[] = []
+  for (const name of contractNames) {
+    const address = deployment.contracts[name]
+    if ((await deployedCodeHash({ chain, address, artifact: artifacts[name] })) === undefined) outdated.push(name)
+  }
+  if (outdated.length === 0) {
+    await verifyWiring({ chain, addresses: deployment.contracts, parameters, artifacts, fresh: false })
+  }
+  return outdated
 }
 
 /** A plan from the account's next nonce on. Transactions it has pending are counted: they will take theirs first. */

@@ -1,0 +1,112 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { stringify } from 'smol-toml'
+import type { Deployment } from '../deploy/record.ts'
+import type { DevnetLayout } from './layout.ts'
+
+/** One storage node of a devnet. */
+export interface NodePlan {
+  name: string
+  /** `id/count`: which of the segments it holds. */
+  shard: string
+  port: number
+  adminPort: number
+}
+
+const host = '127.0.0.1'
+
+/** Where something listens, as others reach it. */
+export function localUrl(port: number): string {
+  return `http://${host}:${port}`
+}
+
+/** Names and shards of all nodes: each replica is a whole group of shards. */
+export function planNodes({
+  nodesPerReplica,
+  replicas,
+}: {
+  nodesPerReplica: number
+  replicas: number
+}): Pick<NodePlan, 'name' | 'shard'>[] {
+  return Array.from({ length: nodesPerReplica * replicas }, (_, index) => ({
+    name: `node-${index}`,
+    shard: `${index % nodesPerReplica}/${nodesPerReplica}`,
+  }))
+}
+
+/** Writes the configuration of a storage node, as an operator would. */
+export function writeNodeConfig({
+  layout,
+  node,
+  nodes,
+  rpcUrl,
+  deployment,
+}: {
+  layout: DevnetLayout
+  node: NodePlan
+  nodes: readonly NodePlan[]
+  rpcUrl: string
+  deployment: Deployment
+}): void {
+  writeConfig({
+    layout,
+    name: node.name,
+    config: {
+      data: { dir: `${layout.agentDirectory(node.name)}/data`, shard: node.shard },
+      chain: {
+        rpcUrls: [rpcUrl],
+        id: deployment.chainId,
+        flow: deployment.contracts.Flow,
+        reward: deployment.contracts.StorageReward,
+        startBlock: deployment.block,
+        // A development chain does not fork by itself.
+        confirmations: 0,
+        pollIntervalMs: 200,
+      },
+      rpc: { listen: `${host}:${node.port}`, listenAdmin: `${host}:${node.adminPort}` },
+      sync: {
+        peers: nodes.filter(({ name }) => name !== node.name).map(({ port }) => localUrl(port)),
+        publicUrl: localUrl(node.port),
+      },
+    },
+  })
+}
+
+/** Writes the configuration of the indexer. */
+export function writeIndexerConfig({
+  layout,
+  port,
+  nodes,
+  deployment,
+}: {
+  layout: DevnetLayout
+  port: number
+  nodes: readonly NodePlan[]
+  deployment: Deployment
+}): void {
+  writeConfig({
+    layout,
+    name: 'indexer',
+    config: {
+      host,
+      port,
+      nodes: nodes.map((node) => localUrl(node.port)),
+      chainId: deployment.chainId,
+      flowAddress: deployment.contracts.Flow,
+      updateIntervalMs: 2_000,
+    },
+  })
+}
+
+function writeConfig({
+  layout,
+  name,
+  config,
+}: {
+  layout: DevnetLayout
+  name: string
+  config: Record<string, unknown>
+}): void {
+  mkdirSync(layout.agentDirectory(name), { recursive: true })
+  const head = '# Written by `weightless up` at every start: changes made here are lost.\n'
+  writeFileSync(layout.agentConfigFile(name), head + stringify(config))
+}
