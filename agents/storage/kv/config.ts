@@ -1,0 +1,61 @@
+import { z } from 'zod'
+import { configAddress, configBytes, configDurationMs, configListen, configUrl } from '#kit/config/values.ts'
+import { LOG_LEVELS } from '#kit/log.ts'
+
+const streamId = z
+  .string()
+  .regex(/^(0x)?[0-9a-fA-F]{64}$/, 'expected a stream id of 64 hex digits')
+  .transform((text): `0x${string}` => `0x${text.replace(/^0x/, '').toLowerCase()}`)
+
+/** Every setting of a key-value node. */
+export const kvConfigSchema = z.object({
+  streamIds: z.array(streamId).max(10_000).default([]).describe('Streams to replay; adding one replays from the start'),
+  data: z
+    .object({ dir: z.string().min(1).default('./kv-data').describe('Folder of the node: tables and values') })
+    .prefault({}),
+  chain: z.object({
+    rpcUrls: z.array(configUrl()).min(1).describe('JSON-RPC endpoints of the chain, in order of preference'),
+    id: z.number().int().positive().optional().describe('Chain id the endpoints must have. Unset: whatever they have'),
+    flow: configAddress().describe('Address of the Flow contract'),
+    startBlock: z.number().int().min(0).default(0).describe('Block of the deployment of Flow: replay begins there'),
+    confirmations: z.number().int().min(0).max(10_000).default(1).describe('Blocks on top before a write counts'),
+    waitMs: configDurationMs().default(60_000).describe('How long the start waits for a chain that does not answer'),
+  }),
+  storage: z
+    .object({
+      indexerUrl: configUrl().optional().describe('Indexer that knows the storage nodes'),
+      nodes: z.array(configUrl()).default([]).describe('Storage nodes to use instead of the indexer’s'),
+    })
+    .refine(({ indexerUrl, nodes }) => indexerUrl !== undefined || nodes.length > 0, 'give indexerUrl or nodes')
+    .describe('Where the data of writes are fetched'),
+  rpc: z
+    .object({
+      listen: configListen().default({ host: '127.0.0.1', port: 6789 }).describe('Address of the kv_* methods'),
+      maxQueryBytes: configBytes({ min: 1 })
+        .default(256 * 1024)
+        .describe('Longest piece of a value that one call gives'),
+    })
+    .prefault({}),
+  download: z
+    .object({
+      tries: z.number().int().min(1).max(10_000).default(20).describe('Tries before a write is passed over'),
+      timeoutMs: configDurationMs({ min: 10 }).default(300_000).describe('Limit of one try'),
+      retryIntervalMs: configDurationMs({ min: 1 }).default(3_000).describe('Pause between tries'),
+      repairIntervalMs: configDurationMs({ min: 10 })
+        .default(60_000)
+        .describe('How often a write that was passed over is tried again'),
+    })
+    .prefault({}),
+  log: z
+    .object({
+      level: z.enum(LOG_LEVELS).default('info').describe('Least level logged'),
+      file: z.string().min(1).optional().describe('Also append the log to this file'),
+    })
+    .prefault({}),
+})
+
+/** The configuration after checks and defaults. */
+export type KvConfig = z.output<typeof kvConfigSchema>
+
+/** Environment prefix of {@link kvConfigSchema}. */
+export const KV_ENV_PREFIX = 'WEIGHTLESS_KV'
