@@ -22,7 +22,7 @@ export interface EndpointHealth {
 const LAG_BLOCKS = 5
 /** An observed head older than this says nothing. */
 const HEAD_VALID_MS = 60_000
-const REST_BASE_MS = 500
+const REST_BASE_MS = 250
 const REST_MAX_MS = 30_000
 /** After so many failures in a row the chain id is checked again: the endpoint may have been replaced. */
 const RECHECK_AFTER_FAILURES = 3
@@ -52,7 +52,7 @@ export interface PinnedEndpoint {
 
 /**
  * A list of endpoints of one chain, in order of preference. A call goes to the first healthy one; a failure moves it
- * on to the next, and lets the failed one rest (500 ms doubling to 30 s, or what `Retry-After` says). When all have
+ * on to the next, and lets the failed one rest (250 ms doubling to 30 s, or what `Retry-After` says). When all have
  * failed, the round is repeated after a pause, `retries` times.
  */
 export class RpcPool {

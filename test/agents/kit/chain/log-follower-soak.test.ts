@@ -18,6 +18,7 @@ let anvil: Anvil
 before(async () => {
   anvil = await startAnvil({ args: ['--no-mining'] })
   await installEmitter(anvil)
+  await mine(anvil, 20)
 })
 
 after(() => anvil.stop())
