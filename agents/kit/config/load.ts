@@ -1,11 +1,10 @@
-import { readFileSync, statSync } from 'node:fs'
-import { join, resolve } from 'node:path'
-import { parse as parseDotenv } from 'dotenv'
+import { resolve } from 'node:path'
 import { parse as parseToml, TomlError } from 'smol-toml'
 import type { z } from 'zod'
 import { WeightlessError } from '#protocol/error.ts'
 import { type ConfigAlias, collectEnvironment, collectFile, collectFlags, type Given } from './collect.ts'
 import { ConfigError, type ConfigProblem } from './config-error.ts'
+import { configFileError, readConfigText, readDotenv } from './environment.ts'
 import { plainName, requiredSections, type SchemaKey, schemaKeys } from './schema-keys.ts'
 
 export type { ConfigAlias } from './collect.ts'
@@ -31,8 +30,6 @@ export interface LoadConfigParameters<S extends z.ZodObject> {
   /** Told of unknown keys and the like. Default: Node's process warnings. */
   onWarning?: ((warning: string) => void) | undefined
 }
-
-const MAX_FILE_BYTES = 2 ** 20
 
 /**
  * Gathers the configuration: defaults, then the file, then `.env`, then the environment, then flags; later ones win.
@@ -66,7 +63,7 @@ export function loadConfig<S extends z.ZodObject>(parameters: LoadConfigParamete
     const file = resolve(cwd, parameters.file)
     take(collectFile({ ...context, file: parameters.file, table: readTable(file) }))
   }
-  take(collectEnvironment({ ...context, env: readDotenv(join(cwd, '.env')), where: '.env' }))
+  take(collectEnvironment({ ...context, env: readDotenv(cwd), where: '.env' }))
   take(collectEnvironment({ ...context, env, where: undefined }))
   take(collectFlags({ ...context, flags }))
 
@@ -147,7 +144,7 @@ function show(value: unknown): string {
 }
 
 function readTable(file: string): Record<string, unknown> {
-  const text = readText(file)
+  const text = readConfigText(file)
   try {
     const table: unknown = /\.json$/i.test(file)
       ? JSON.parse(text)
@@ -157,36 +154,6 @@ function readTable(file: string): Record<string, unknown> {
   } catch (cause) {
     const at = cause instanceof TomlError ? ` at line ${cause.line}, column ${cause.column}` : ''
     const reason = cause instanceof Error ? (cause.message.split('\n')[0] ?? '') : String(cause)
-    throw fileError({ file, message: `cannot be understood${at}: ${reason}`, fix: 'correct the syntax', cause })
+    throw configFileError({ file, message: `cannot be understood${at}: ${reason}`, fix: 'correct the syntax', cause })
   }
-}
-
-function readText(file: string): string {
-  try {
-    const { size } = statSync(file)
-    if (size <= MAX_FILE_BYTES) return readFileSync(file, 'utf8')
-  } catch (cause) {
-    const missing = cause instanceof Error && Reflect.get(cause, 'code') === 'ENOENT'
-    const message = missing ? 'does not exist' : `cannot be read: ${cause instanceof Error ? cause.message : cause}`
-    throw fileError({ file, message, fix: 'check the path and its permissions', cause })
-  }
-  throw fileError({ file, message: `is larger than ${MAX_FILE_BYTES} bytes`, fix: 'give a configuration file' })
-}
-
-function readDotenv(file: string): Record<string, string> {
-  try {
-    return parseDotenv(readText(file))
-  } catch (error) {
-    const cause = error instanceof ConfigError ? error.cause : undefined
-    if (cause instanceof Error && Reflect.get(cause, 'code') === 'ENOENT') return {}
-    throw error
-  }
-}
-
-function fileError({ file, message, fix, cause }: { file: string; message: string; fix: string; cause?: unknown }) {
-  return new ConfigError({
-    code: 'CONFIG_FILE',
-    problems: [{ key: '', source: file, message: `the file ${message}`, fix }],
-    cause,
-  })
 }

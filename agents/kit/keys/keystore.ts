@@ -1,4 +1,5 @@
 import { type PrivateKeyAccount, privateKeyToAccount } from 'viem/accounts'
+import { readEnvironment } from '../config/environment.ts'
 import { atomicWrite, FileError, readSmallFile } from '../files.ts'
 import { KeyError } from './key-error.ts'
 import { checkPrivateKey, newPrivateKey } from './private-key.ts'
@@ -66,7 +67,7 @@ export async function openKeystore({
 }
 
 export interface ResolveSignerParameters {
-  /** Default `process.env`. Read: `WEIGHTLESS_PRIVATE_KEY`, `WEIGHTLESS_KEYSTORE`, `WEIGHTLESS_KEYSTORE_PASSWORD`,
+  /** Default the environment with `.env` beneath it. Read: `WEIGHTLESS_PRIVATE_KEY`, `WEIGHTLESS_KEYSTORE`, `WEIGHTLESS_KEYSTORE_PASSWORD`,
    *  `WEIGHTLESS_KEYSTORE_PASSWORD_FILE`. */
   env?: Readonly<Record<string, string | undefined>> | undefined
   /** A keystore named by flag or configuration; wins over the environment. */
@@ -88,7 +89,7 @@ export interface ResolveSignerParameters {
  * const account = await resolveSigner({ keystorePath: 'keys/miner.json', passwordFile: '/run/secrets/miner' })
  */
 export async function resolveSigner({
-  env = process.env,
+  env = readEnvironment(),
   keystorePath,
   passwordFile,
   privateKey,

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { z } from 'zod'
+import { readEnvironment } from '#kit/config/environment.ts'
 import { ConfigError, type LoadConfigParameters, loadConfig } from '#kit/config/load.ts'
 import { configAddress, configBytes, configDurationMs, configListen, configUrl } from '#kit/config/values.ts'
 import { scratchFolder } from '../crash.ts'
@@ -218,6 +219,23 @@ describe('loading the configuration', () => {
     await using folder = await scratchFolder()
     await mkdir(join(folder.path, 'node.toml'))
     assert.equal((await problemsOf(load({ cwd: folder.path, file: 'node.toml' }))).code, 'CONFIG_FILE')
+  })
+
+  // Invariant: reading `.env` changes nothing in the process's own environment.
+  it('offers the environment with .env beneath it', async () => {
+    await using folder = await scratchFolder()
+    const cwd = folder.path
+    assert.deepEqual(readEnvironment({ cwd, env: { A: '1', B: '', C: undefined } }), { A: '1' })
+    await writeFile(join(cwd, '.env'), 'A=file\nB="two words"\n# no\nWEIGHTLESS_TEST_ONLY=x\n')
+    assert.deepEqual(readEnvironment({ cwd, env: { A: '1', B: '' } }), {
+      A: '1',
+      B: 'two words',
+      WEIGHTLESS_TEST_ONLY: 'x',
+    })
+    assert.equal(process.env.WEIGHTLESS_TEST_ONLY, undefined)
+    await rm(join(cwd, '.env'))
+    await mkdir(join(cwd, '.env'))
+    assert.throws(() => readEnvironment({ cwd, env: {} }), { code: 'CONFIG_FILE' })
   })
 
   it('warns when one key is given twice in a file', async () => {

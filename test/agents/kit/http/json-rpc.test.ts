@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { request as httpRequest } from 'node:http'
+import { connect } from 'node:net'
 import { describe, it } from 'node:test'
 import { z } from 'zod'
 import { RpcError, rpcMethod } from '#kit/http/json-rpc.ts'
@@ -294,6 +295,24 @@ describe('JSON-RPC server', () => {
     release.resolve()
     assert.match((await first).text, /"result":null/)
     assert.match((await server.post(call('echo', ['x'.repeat(2_500)]))).text, /"result":/)
+  })
+
+  it('gives back the memory of callers that go away in the middle of a body', async () => {
+    await using server = await serveRpc({ methods, bodyLimitBytes: 3_000, inFlightLimitBytes: 3_000 })
+    for (let i = 0; i < 5; i++) {
+      const socket = connect(server.port, '127.0.0.1')
+      const head = 'POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2900\r\n\r\n'
+      await new Promise((resolve) => socket.write(`${head}{"json`, resolve))
+      const closed = new Promise((resolve) => socket.once('close', resolve))
+      socket.destroy()
+      await closed
+    }
+    const deadline = performance.now() + 5_000
+    let text = ''
+    while (!text.includes('"result"') && performance.now() < deadline) {
+      text = (await server.post(call('echo', ['x'.repeat(2_500)]))).text
+    }
+    assert.match(text, /"result":\["xxx/)
   })
 
   it('counts calls by method and code, with one name for all unknown methods', async () => {
