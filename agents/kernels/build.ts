@@ -5,24 +5,38 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { blake2bSource } from './codegen/blake2b.ts'
 import { keccakSource } from './codegen/keccak.ts'
 import { KernelError } from './error.ts'
-import { BUILD_FOLDER, hashSources, isBuilt, STAMP_FILE, WASM_FILE } from './sources.ts'
+import { BUILD_FOLDER, hashSources, isBuilt, PORTABLE_FILE, STAMP_FILE, WIDE_FILE } from './sources.ts'
 
 /**
- * Statics begin at 1024 and end below 64 KiB, where callers' regions begin. The imported memory is shared, of any size:
- * shared memories cost the kernels nothing, and one module serves this thread and the workers. Optimisation makes no
- * difference to the speed of code as straight as this, only to its size.
+ * Statics of both modules lie below 64 KiB, where callers' regions begin, and apart from each other, because an
+ * instance has both over one memory. The imported memory is shared, of any size: shared memories cost the kernels
+ * nothing, and the same modules serve this thread and the workers. Optimisation makes no difference to the speed of
+ * code as straight as this, only to its size.
  */
 const FLAGS = [
-  ...['-O3', '--noAssert', '--runtime', 'stub', '--memoryBase', '1024'],
+  ...['-O3', '--noAssert', '--runtime', 'stub'],
   ...['--enable', 'simd', '--enable', 'threads'],
   ...['--importMemory', '--sharedMemory', '--initialMemory', '1', '--maximumMemory', '65536'],
 ]
 
-/** Sources written by a script, imported as `../build/generated/<name>`. */
-const GENERATED = new Map([
-  ['keccak', keccakSource],
-  ['blake2b', blake2bSource],
-])
+/** What is compiled: an entry in `assembly/`, the sources a script writes for it, and where its statics begin. */
+const MODULES: KernelModule[] = [
+  {
+    entry: 'index',
+    memoryBase: 1024,
+    wasm: PORTABLE_FILE,
+    generated: { keccak: () => keccakSource({ wide: false }), blake2b: blake2bSource },
+  },
+  { entry: 'wide', memoryBase: 49152, wasm: WIDE_FILE, generated: { keccak: () => keccakSource({ wide: true }) } },
+]
+
+interface KernelModule {
+  entry: string
+  memoryBase: number
+  wasm: URL
+  /** Imported as `../build/generated/<name>`. */
+  generated: Record<string, () => string>
+}
 
 /**
  * Writes the generated sources and compiles the kernels into `build/`, unless what is there came from the same sources.
@@ -33,22 +47,28 @@ const GENERATED = new Map([
 export async function buildKernels({ force = false }: { force?: boolean } = {}): Promise<{ built: boolean }> {
   if (!force && isBuilt()) return { built: false }
   const sources = hashSources()
-  mkdirSync(new URL('generated/', BUILD_FOLDER), { recursive: true })
-  for (const [name, write] of GENERATED) replaceFile(generatedFile(name), write())
-  replaceFile(WASM_FILE, await compile())
+  for (const module of MODULES) {
+    mkdirSync(generatedFolder(module), { recursive: true })
+    for (const [name, write] of Object.entries(module.generated)) replaceFile(generatedFile(module, name), write())
+    replaceFile(module.wasm, await compile(module))
+  }
   replaceFile(STAMP_FILE, `${JSON.stringify({ sources })}\n`)
   return { built: true }
 }
 
-async function compile(): Promise<Uint8Array> {
+async function compile(module: KernelModule): Promise<Uint8Array> {
   const { main, createMemoryStream } = await loadCompiler()
   const stderr = createMemoryStream()
   let wasm: Uint8Array | undefined
   const { error } = await main(
-    ['assembly/index.ts', '--baseDir', fileURLToPath(new URL('.', import.meta.url)), '-o', 'kernels.wasm', ...FLAGS],
+    [
+      `assembly/${module.entry}.ts`,
+      ...['--baseDir', fileURLToPath(new URL('.', import.meta.url)), '--memoryBase', String(module.memoryBase)],
+      ...['-o', 'kernels.wasm', ...FLAGS],
+    ],
     {
       stderr,
-      readFile: readSource,
+      readFile: (name, baseDir) => readSource({ module, name, baseDir }),
       writeFile: (name, contents) => {
         if (name.endsWith('.wasm') && typeof contents !== 'string') wasm = contents
       },
@@ -63,17 +83,27 @@ async function compile(): Promise<Uint8Array> {
 }
 
 /** Generated sources lie under `.as`, so that nothing takes them for TypeScript; the compiler asks for `.ts`. */
-function readSource(name: string, baseDir: string): string | null {
+function readSource({ module, name, baseDir }: ReadSourceParameters): string | null {
   const generated = /(?:^|\/)build\/generated\/(\w+)\.ts$/.exec(name)?.[1]
   try {
-    return readFileSync(generated === undefined ? resolve(baseDir, name) : generatedFile(generated), 'utf8')
+    return readFileSync(generated === undefined ? resolve(baseDir, name) : generatedFile(module, generated), 'utf8')
   } catch {
     return null // not there: the compiler tries other names
   }
 }
 
-function generatedFile(name: string): URL {
-  return new URL(`generated/${name}.as`, BUILD_FOLDER)
+interface ReadSourceParameters {
+  module: KernelModule
+  name: string
+  baseDir: string
+}
+
+function generatedFolder({ entry }: KernelModule): URL {
+  return new URL(`generated/${entry}/`, BUILD_FOLDER)
+}
+
+function generatedFile(module: KernelModule, name: string): URL {
+  return new URL(`${name}.as`, generatedFolder(module))
 }
 
 async function loadCompiler() {

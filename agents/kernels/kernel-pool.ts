@@ -1,9 +1,9 @@
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { KernelError } from './error.ts'
+import { FIRST_FREE_ADDRESS, kernelMemory } from './memory.ts'
 import {
   DONE,
-  kernelNames,
   MAX_ARGUMENTS,
   RECORD_WORDS,
   RECORDS,
@@ -12,7 +12,7 @@ import {
   STATUS,
   type WorkerStart,
 } from './pool-protocol.ts'
-import { FIRST_FREE_ADDRESS, type KernelName, kernelMemory, kernelModule } from './wasm.ts'
+import { type KernelName, kernelModules, kernelNames } from './wasm.ts'
 
 /** Workers a pool has unless told otherwise: one for each core, up to 16. */
 export const DEFAULT_WORKERS = Math.min(availableParallelism(), 16)
@@ -102,8 +102,8 @@ export class KernelPool {
   readonly #layout: PoolLayout
   readonly #warmUp: WarmUp[]
   readonly #memoryBytes: number
-  readonly #module = kernelModule()
-  readonly #names = kernelNames(this.#module)
+  readonly #modules = kernelModules()
+  readonly #names = kernelNames(this.#modules)
   readonly #lanes = new Set<Lane>()
   readonly #starting = new Set<Worker>()
   readonly #waiters: Waiter[] = []
@@ -259,7 +259,7 @@ export class KernelPool {
     const memory = kernelMemory({ freeBytes: this.#memoryBytes })
     const ring = ringSize(this.#slots)
     const control = new Int32Array(new SharedArrayBuffer(4 * (RECORDS + ring * RECORD_WORDS)))
-    const start: WorkerStart = { module: this.#module, memory, control, ring, warmUp: this.#warmUp }
+    const start: WorkerStart = { modules: this.#modules, memory, control, ring, warmUp: this.#warmUp }
     // A worker's own flags and environment would only be in the way: it does nothing but compute.
     const worker = new Worker(new URL('pool-worker.ts', import.meta.url), { workerData: start, execArgv: [], env: {} })
     this.#starting.add(worker)

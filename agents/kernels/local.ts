@@ -1,4 +1,5 @@
-import { FIRST_FREE_ADDRESS, instantiateKernels, type KernelExports } from './wasm.ts'
+import { FIRST_FREE_ADDRESS } from './memory.ts'
+import { instantiateKernels, type KernelExports } from './wasm.ts'
 
 /** Bytes of the input region of this thread's instance. */
 export const INPUT_BYTES = 512 * 1024

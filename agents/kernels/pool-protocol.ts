@@ -28,17 +28,10 @@ export function recordIndex(job: number, ring: number): number {
 
 /** What a worker is given to begin with. */
 export interface WorkerStart {
-  module: WebAssembly.Module
+  modules: WebAssembly.Module[]
   memory: WebAssembly.Memory
   control: Int32Array
   ring: number
   /** Run before the worker reports ready, so that the optimising compiler has met the kernel. */
   warmUp: { name: string; arguments: number[]; times: number }[]
-}
-
-/** Names of the kernels, in the order that job records count them. */
-export function kernelNames(module: WebAssembly.Module): string[] {
-  return WebAssembly.Module.exports(module)
-    .filter(({ kind }) => kind === 'function')
-    .map(({ name }) => name)
 }

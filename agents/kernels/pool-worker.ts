@@ -1,15 +1,15 @@
 import { parentPort, workerData } from 'node:worker_threads'
-import { DONE, kernelNames, MAX_ARGUMENTS, RUNG, recordIndex, STATUS, type WorkerStart } from './pool-protocol.ts'
+import { DONE, MAX_ARGUMENTS, RUNG, recordIndex, STATUS, type WorkerStart } from './pool-protocol.ts'
+import { bindKernels, kernelNames } from './wasm.ts'
 
 /**
  * A thread of a kernel pool. Once started it never returns to its event loop: it sleeps in `Atomics.wait`, where it
  * gets no messages and no timers. `Worker.terminate()` wakes and ends it.
  */
 
-const { module, memory, control, ring, warmUp } = workerData as WorkerStart
-const { exports } = new WebAssembly.Instance(module, { env: { memory } })
-const kernels = exports as Record<string, (...values: number[]) => void>
-const names = kernelNames(module)
+const { modules, memory, control, ring, warmUp } = workerData as WorkerStart
+const kernels: Record<string, (...values: number[]) => void> = { ...bindKernels({ modules, memory }) }
+const names = kernelNames(modules)
 
 for (const { name, arguments: values, times } of warmUp) for (let i = 0; i < times; i++) kernels[name]?.(...values)
 parentPort?.postMessage('ready')

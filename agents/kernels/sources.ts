@@ -7,13 +7,16 @@ const HERE = new URL('./', import.meta.url)
 /** Folder of everything that is built; not under version control. */
 export const BUILD_FOLDER = new URL('build/', HERE)
 
-/** The compiled module. */
-export const WASM_FILE = new URL('kernels.wasm', BUILD_FOLDER)
+/** All kernels, in 128-bit vectors. */
+export const PORTABLE_FILE = new URL('kernels.wasm', BUILD_FOLDER)
 
-/** Names the sources that the compiled module came from: `{ "sources": "<sha256>" }`. */
+/** The kernels on keccak, written to be fused into 256-bit vectors. */
+export const WIDE_FILE = new URL('wide.wasm', BUILD_FOLDER)
+
+/** Names the sources that the compiled modules came from: `{ "sources": "<sha256>" }`. */
 export const STAMP_FILE = new URL('kernels.json', BUILD_FOLDER)
 
-/** sha256 over everything that decides what the compiled module is. About a quarter of a millisecond. */
+/** sha256 over everything that decides what the compiled modules are. About a quarter of a millisecond. */
 export function hashSources(): string {
   const hash = createHash('sha256')
   for (const folder of ['assembly/', 'codegen/']) {
@@ -29,7 +32,7 @@ export function hashSources(): string {
   return hash.update(readFileSync(new URL('build.ts', HERE))).digest('hex')
 }
 
-/** Whether the compiled module is there and came from the sources as they are. */
+/** Whether the compiled modules are there and came from the sources as they are. */
 export function isBuilt(): boolean {
   try {
     const stamp: unknown = JSON.parse(readFileSync(STAMP_FILE, 'utf8'))

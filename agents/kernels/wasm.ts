@@ -2,7 +2,9 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { KernelError } from './error.ts'
-import { isBuilt, WASM_FILE } from './sources.ts'
+import { kernelMemory } from './memory.ts'
+import { isBuilt, PORTABLE_FILE, WIDE_FILE } from './sources.ts'
+import { compileWide, mayBeWide } from './wide.ts'
 
 /** What the compiled module offers. All arguments are addresses in its memory, or counts. */
 export interface KernelExports {
@@ -21,11 +23,6 @@ export interface KernelExports {
 /** Name of a kernel. */
 export type KernelName = keyof KernelExports
 
-/** Statics of the module end below this address; everything from here on is the caller's. */
-export const FIRST_FREE_ADDRESS = 65536
-
-const PAGE_BYTES = 65536
-
 /** An instance with a memory of its own. */
 export interface Kernels {
   exports: KernelExports
@@ -34,43 +31,55 @@ export interface Kernels {
   bytes: Uint8Array
 }
 
-let compiled: WebAssembly.Module | undefined
+let compiled: WebAssembly.Module[] | undefined
 
 /**
- * The compiled kernels, read once. When they are missing or older than their sources they are built on the spot, in
- * about three seconds and once for all processes; `npm start`, `npm test` and `npm run build` do so beforehand.
+ * The compiled kernels, read once: the portable ones and, where they are faster, the wide ones. When they are missing
+ * or older than their sources they are built on the spot, in about three seconds and once for all processes;
+ * `npm start`, `npm test` and `npm run build` do so beforehand.
  *
  * @throws KernelError `KERNELS_NOT_BUILT` when they cannot be built here: no compiler, or a folder that is read-only
  */
-export function kernelModule(): WebAssembly.Module {
-  compiled ??= new WebAssembly.Module(readWasm())
+export function kernelModules(): WebAssembly.Module[] {
+  compiled ??= compile()
   return compiled
 }
 
-/**
- * A new instance of the kernels. `memory` must not belong to another instance: their scratch would collide and digests
- * come out wrong.
- */
+/** A new instance of the kernels with `freeBytes` of memory for the caller. */
 export function instantiateKernels({ freeBytes }: { freeBytes: number }): Kernels {
   const memory = kernelMemory({ freeBytes })
-  return { exports: bindKernels({ module: kernelModule(), memory }), memory, bytes: new Uint8Array(memory.buffer) }
+  const exports = bindKernels({ modules: kernelModules(), memory })
+  return { exports, memory, bytes: new Uint8Array(memory.buffer) }
 }
 
-/** A shared memory of fixed size with `freeBytes` from {@link FIRST_FREE_ADDRESS} on. */
-export function kernelMemory({ freeBytes }: { freeBytes: number }): WebAssembly.Memory {
-  const pages = Math.ceil((FIRST_FREE_ADDRESS + freeBytes) / PAGE_BYTES)
-  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true })
+/**
+ * Instantiates modules over one memory; the functions of later ones take the place of earlier ones. The memory must
+ * not belong to another instance: their scratch would collide and digests come out wrong.
+ */
+export function bindKernels({ modules, memory }: BindKernelsParameters): KernelExports {
+  const instances = modules.map((module) => new WebAssembly.Instance(module, { env: { memory } }).exports)
+  return Object.assign({}, ...instances)
 }
 
-/** Instantiates `module` over `memory`. */
-export function bindKernels({ module, memory }: { module: WebAssembly.Module; memory: WebAssembly.Memory }) {
-  const { exports } = new WebAssembly.Instance(module, { env: { memory } })
-  return exports as unknown as KernelExports
+export interface BindKernelsParameters {
+  modules: WebAssembly.Module[]
+  memory: WebAssembly.Memory
 }
 
-function readWasm(): Uint8Array<ArrayBuffer> {
+/** Names of the kernels in modules: every kernel is in the first. */
+export function kernelNames([portable]: WebAssembly.Module[]): string[] {
+  if (!portable) return []
+  return WebAssembly.Module.exports(portable)
+    .filter(({ kind }) => kind === 'function')
+    .map(({ name }) => name)
+}
+
+function compile(): WebAssembly.Module[] {
   if (!isBuilt()) build()
-  return Uint8Array.from(readFileSync(WASM_FILE))
+  const portable = new WebAssembly.Module(Uint8Array.from(readFileSync(PORTABLE_FILE)))
+  if (!mayBeWide()) return [portable]
+  const wide = compileWide({ bytes: Uint8Array.from(readFileSync(WIDE_FILE)), portable })
+  return wide ? [portable, wide] : [portable]
 }
 
 /** In a process of its own, because compilation is asynchronous and kernels are wanted now. */

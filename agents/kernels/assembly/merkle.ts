@@ -1,6 +1,5 @@
 // File Merkle tree: leaf = keccak256(256-byte sector), node = keccak256(left | right), an odd last node moves up.
-import { keccakPermute2 } from '../build/generated/keccak';
-import { absorb2, digest, pair, put2, R, RATE_END, S, setPadding, take, takeOne } from './lanes';
+import { absorb, absorbWord, clearFrom, digest, pad, permute, put, putWord, R, setPadding, take } from './lanes';
 
 /** keccak256 of 256 zero bytes. */
 const ZERO_SECTOR: usize = memory.data<u8>([
@@ -10,34 +9,49 @@ const ZERO_SECTOR: usize = memory.data<u8>([
 
 const SEGMENT_SECTORS: i32 = 1024;
 
-/** Hashes of n sectors at src. An odd last sector fills both lanes. */
+/** Hashes of n sectors at src. */
 export function leafHashes(src: usize, dst: usize, n: i32): void {
-  for (let i = 0; i < n; i += 2) {
-    const two = i + 1 < n, b = two ? src + 256 : src;
+  for (let i = 0; i < n; i += 4) {
+    const j = min(i + 1, n - 1), k = min(i + 2, n - 1), l = min(i + 3, n - 1);
+    const a = src + (<usize>i << 8), b = src + (<usize>j << 8), c = src + (<usize>k << 8), d = src + (<usize>l << 8);
     // 256 bytes are two blocks of the 136-byte rate: 17 lanes, then 15 lanes and the padding
-    for (let k: usize = 0; k < 8; k++) put2(2 * k, src + 16 * k, b + 16 * k);
-    v128.store(S, pair(src + 128, b + 128), 256);
-    memory.fill(S + 272, 0, 128);
-    keccakPermute2(S);
-    for (let k: usize = 0; k < 7; k++) absorb2(2 * k, src + 136 + 16 * k, b + 136 + 16 * k);
-    v128.store(S, v128.xor(v128.load(S, 224), pair(src + 248, b + 248)), 224);
-    v128.store(S, v128.xor(v128.load(S, 240), i64x2.splat(1)), 240);
-    v128.store(S, v128.xor(v128.load(S, 256), i64x2.splat(RATE_END)), 256);
+    put(0, 0, a, b, c, d);
+    put(2, 16, a, b, c, d);
+    put(4, 32, a, b, c, d);
+    put(6, 48, a, b, c, d);
+    put(8, 64, a, b, c, d);
+    put(10, 80, a, b, c, d);
+    put(12, 96, a, b, c, d);
+    put(14, 112, a, b, c, d);
+    putWord(16, a + 128, b + 128, c + 128, d + 128);
+    clearFrom(17);
+    permute();
+    absorb(0, 136, a, b, c, d);
+    absorb(2, 152, a, b, c, d);
+    absorb(4, 168, a, b, c, d);
+    absorb(6, 184, a, b, c, d);
+    absorb(8, 200, a, b, c, d);
+    absorb(10, 216, a, b, c, d);
+    absorb(12, 232, a, b, c, d);
+    absorbWord(14, a + 248, b + 248, c + 248, d + 248);
+    pad(15);
     digest();
-    if (two) take(R, dst, dst + 32); else takeOne(R, dst);
-    src += 512; dst += 64;
+    take(R, dst + (<usize>i << 5), dst + (<usize>j << 5), dst + (<usize>k << 5), dst + (<usize>l << 5));
   }
 }
 
 /** keccak256 of n nodes of 64 bytes; dst may equal src. */
 export function nodeHashes(src: usize, dst: usize, n: i32): void {
   setPadding(8);
-  for (let i = 0; i < n; i += 2) {
-    const two = i + 1 < n, b = two ? src + 64 : src;
-    for (let k: usize = 0; k < 4; k++) put2(2 * k, src + 16 * k, b + 16 * k);
+  for (let i = 0; i < n; i += 4) {
+    const j = min(i + 1, n - 1), k = min(i + 2, n - 1), l = min(i + 3, n - 1);
+    const a = src + (<usize>i << 6), b = src + (<usize>j << 6), c = src + (<usize>k << 6), d = src + (<usize>l << 6);
+    put(0, 0, a, b, c, d);
+    put(2, 16, a, b, c, d);
+    put(4, 32, a, b, c, d);
+    put(6, 48, a, b, c, d);
     digest();
-    if (two) take(R, dst, dst + 32); else takeOne(R, dst);
-    src += 128; dst += 64;
+    take(R, dst + (<usize>i << 5), dst + (<usize>j << 5), dst + (<usize>k << 5), dst + (<usize>l << 5));
   }
 }
 
