@@ -130,7 +130,7 @@ function readyText({ devnet, directory, io }: { devnet: Devnet; directory: strin
     'Try, in another terminal:',
     '',
     `  ${command} upload README.md`,
-    `  ${command} download ROOT --out copy.md`,
+    `  ${command} download ROOT -o copy.md`,
     `  ${command} status`,
     '',
     `Data, configuration and logs: ${path.relative(io.cwd, directory) || '.'}`,
