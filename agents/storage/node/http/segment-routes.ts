@@ -1,0 +1,194 @@
+import { Readable } from 'node:stream'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { z } from 'zod'
+import { HttpError } from '#kit/http/http-error.ts'
+import { SEGMENT_BYTES } from '#protocol/storage/constants.ts'
+import { segmentCount } from '#protocol/storage/padding.ts'
+import { encodeSegmentFrame } from '#protocol/storage/segment-frame.ts'
+import { NodeError } from '../error.ts'
+import type { Intake } from '../ingest/intake.ts'
+import { Semaphore } from '../ingest/semaphore.ts'
+import { describeFile, missingSegments } from '../serve/file-info.ts'
+import type { FileReader, ProvenSegment } from '../serve/file-reader.ts'
+import type { NodeStore } from '../store/node-store.ts'
+import type { FileTransaction } from '../store/transaction-record.ts'
+import { toHttpError } from './http-errors.ts'
+import { MAX_UPLOAD_BYTES, receiveSegments, tooLarge } from './receive-segments.ts'
+
+export interface SegmentRoutesParameters {
+  app: FastifyInstance
+  store: NodeStore
+  intake: Intake
+  reader: FileReader
+  /** Uploads read at a time. */
+  maxUploads: number
+  /** Memory for their segments. */
+  maxWriteMemoryBytes: number
+  stallTimeoutMs: number
+  /** What `/v1/status` answers. */
+  status: () => Record<string, unknown>
+}
+
+/** Ranges told by one answer of `missing`. */
+const MAX_RANGES = 10_000
+const STREAM_BUFFER_BYTES = 1 << 20
+
+const count = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
+const seqParams = z.object({ seq: count })
+const rangeQuery = z.object({ from: count.optional(), to: count.optional() })
+const rootQuery = z.object({
+  root: z.string().regex(/^0x[0-9a-fA-F]{64}$/, 'expected 32 bytes as 0x and 64 hex digits'),
+})
+
+/**
+ * The binary segment path: frames of `#protocol/storage/segment-frame.ts` over plain HTTP, streamed both ways.
+ *
+ * - `POST /v1/files/{txSeq}/segments` stores frames; `{ stored, finalized }`
+ * - `GET /v1/files/{txSeq}/segments?from&to` gives those of the segments that are here, with proofs
+ * - `GET /v1/files/{txSeq}/data?from&to` gives their bytes alone
+ * - `GET /v1/files/{txSeq}/missing?from` tells which segments of the own shard are not here
+ * - `GET /v1/files/{txSeq}` and `GET /v1/files?root=` describe a file; `GET /v1/status` the node
+ */
+export function registerSegmentRoutes(parameters: SegmentRoutesParameters): void {
+  const { app, store, intake, reader, stallTimeoutMs, status } = parameters
+  const uploads = new Semaphore(parameters.maxUploads)
+  const memory = new Semaphore(parameters.maxWriteMemoryBytes)
+
+  app.register(async (scope) => {
+    // The handler reads the stream itself.
+    scope.addContentTypeParser('application/octet-stream', (_, payload, done) => done(null, payload))
+
+    scope.post('/v1/files/:seq/segments', async (request) => {
+      const tx = findFile(store, request)
+      const announced = Number(request.headers['content-length'] ?? 0)
+      if (announced > MAX_UPLOAD_BYTES) throw toHttpError(tooLarge(announced))
+      if (request.headers['content-type']?.startsWith('application/octet-stream') !== true) throw wrongType()
+      let stored = 0
+      const release = await uploads.acquire(1)
+      try {
+        await receiveSegments({
+          request: request.raw,
+          tx,
+          intake,
+          memory,
+          stallTimeoutMs,
+          onStored: () => {
+            stored += 1
+          },
+        })
+      } catch (error) {
+        throw toHttpError(error, { stored })
+      } finally {
+        release()
+      }
+      return { stored, finalized: store.transactions.get(tx.seq)?.status === 'finalized' }
+    })
+
+    scope.get('/v1/files/:seq/segments', async (request, reply) => {
+      const tx = findFile(store, request)
+      const { from, to } = readRange(request, tx)
+      return stream(reply, framesOf(reader.segments(tx, { from, to })), stallTimeoutMs)
+    })
+
+    scope.get('/v1/files/:seq/data', async (request, reply) => {
+      const tx = findFile(store, request)
+      const { from, to } = readRange(request, tx)
+      if (!reader.holds(tx, { from, to })) throw toHttpError(notHere(tx, from, to))
+      reply.header('content-length', Math.min(to * SEGMENT_BYTES, tx.sizeBytes) - from * SEGMENT_BYTES)
+      return stream(reply, reader.bytes(tx, { from, to }), stallTimeoutMs)
+    })
+
+    scope.get('/v1/files/:seq/missing', async (request) => {
+      const tx = findFile(store, request)
+      const { from = 0 } = parse(rangeQuery, request.query)
+      return missingSegments(store, tx, { from, limit: MAX_RANGES })
+    })
+
+    scope.get('/v1/files/:seq', async (request) => describeFile(store, findFile(store, request)))
+
+    scope.get('/v1/files', async (request) => {
+      const { root } = parse(rootQuery, request.query)
+      const tx = store.transactions.choose(`0x${root.slice(2).toLowerCase()}`, true)
+      if (tx) return describeFile(store, tx)
+      throw unknownFile(`no file with root ${root} is in the log`, { root })
+    })
+
+    scope.get('/v1/status', async () => status())
+  })
+}
+
+async function* framesOf(segments: AsyncIterable<ProvenSegment>): AsyncGenerator<Uint8Array, void, undefined> {
+  for await (const segment of segments) yield* encodeSegmentFrame(segment)
+}
+
+function stream(reply: FastifyReply, source: AsyncIterable<Uint8Array>, stallTimeoutMs: number): FastifyReply {
+  // A reader that takes nothing would hold the connection and its buffers for ever.
+  reply.raw.setTimeout(stallTimeoutMs, () => reply.raw.destroy())
+  const body = Readable.from(source, { objectMode: false, highWaterMark: STREAM_BUFFER_BYTES })
+  return reply.type('application/octet-stream').send(body)
+}
+
+function findFile(store: NodeStore, request: FastifyRequest): FileTransaction {
+  const { seq } = parse(seqParams, request.params)
+  const tx = store.transactions.get(seq)
+  if (tx) return tx
+  const next = store.transactions.nextSeq
+  throw unknownFile(`submission ${seq} is not in the log of this node, which has ${next}`, { seq, nextTxSeq: next })
+}
+
+function readRange(request: FastifyRequest, tx: FileTransaction): { from: number; to: number } {
+  const segments = segmentCount(tx.sizeBytes)
+  const { from = 0, to = segments } = parse(rangeQuery, request.query)
+  if (from < to && to <= segments) return { from, to }
+  throw toHttpError(
+    new NodeError({
+      code: 'RANGE_INVALID',
+      message: `segments ${from} to ${to} are no range of the file`,
+      fix: `give from < to <= ${segments}`,
+      details: { seq: tx.seq, from, to, limit: segments },
+    }),
+  )
+}
+
+function parse<S extends z.ZodType>(schema: S, given: unknown): z.output<S> {
+  const read = schema.safeParse(given)
+  if (read.success) return read.data
+  const [issue] = read.error.issues
+  const field = issue?.path.join('.') ?? ''
+  throw new HttpError({
+    statusCode: 400,
+    code: 'REQUEST_INVALID',
+    message: `${field}: ${issue?.message ?? 'not valid'}`,
+    fix: 'correct the address of the request',
+    details: { field },
+  })
+}
+
+function unknownFile(message: string, details: Record<string, unknown>): unknown {
+  return toHttpError(
+    new NodeError({
+      code: 'TX_UNKNOWN',
+      message,
+      fix: 'wait until the node has read the block of its submission',
+      details,
+    }),
+  )
+}
+
+function notHere(tx: FileTransaction, from: number, to: number): NodeError {
+  return new NodeError({
+    code: 'SECTOR_UNAVAILABLE',
+    message: `not all of segments ${from} to ${to} of file ${tx.seq} are here`,
+    fix: 'ask a node whose shard holds them, or ask for segments with proofs',
+    details: { seq: tx.seq, from, to },
+  })
+}
+
+function wrongType(): HttpError {
+  return new HttpError({
+    statusCode: 415,
+    code: 'REQUEST_INVALID',
+    message: 'segments come as frames',
+    fix: 'set Content-Type: application/octet-stream',
+  })
+}
