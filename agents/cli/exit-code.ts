@@ -16,8 +16,17 @@ export const EXIT_CODE = {
 } as const
 
 const CODES: ReadonlyMap<string, number> = new Map([
-  ...group(EXIT_CODE.usage, ['CLI_USAGE', 'CONFIG_INVALID', 'CONFIG', 'SETTING_MISSING', 'SETTING_INVALID']),
-  ...group(EXIT_CODE.notFound, ['ROOT_UNKNOWN', 'FILE_NOT_FOUND', 'PATH_NOT_IN_DIRECTORY', 'FILE_PRUNED']),
+  ...group(EXIT_CODE.usage, [
+    'CLI_USAGE',
+    'CONFIG_INVALID',
+    'CONFIG_FILE',
+    'SETTING_MISSING',
+    'SETTING_INVALID',
+    'NETWORK_UNKNOWN',
+    'SIGNER_MISSING',
+    'PASSWORD_MISSING',
+  ]),
+  ...group(EXIT_CODE.notFound, ['ROOT_UNKNOWN', 'FILE_MISSING', 'PATH_NOT_IN_DIRECTORY', 'FILE_PRUNED']),
   ...group(EXIT_CODE.funds, ['INSUFFICIENT_FUNDS']),
   ...group(EXIT_CODE.network, [
     'CHAIN_UNREACHABLE',

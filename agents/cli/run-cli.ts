@@ -77,7 +77,13 @@ function inherit(command: Command, output: OutputConfiguration): void {
 function usageExit({ error, io }: { error: CommanderError; io: CliIo }): number {
   if (error.exitCode === 0) return EXIT_CODE.ok
   if (io.json) {
-    io.fail(new WeightlessError({ code: 'CLI_USAGE', message: error.message, fix: 'see weightless --help' }))
+    io.fail(
+      new WeightlessError({
+        code: 'CLI_USAGE',
+        message: error.message.replace(/^error: /, ''),
+        fix: 'see weightless --help',
+      }),
+    )
   }
   return EXIT_CODE.usage
 }

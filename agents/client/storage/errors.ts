@@ -1,4 +1,4 @@
-import { WeightlessError } from '#protocol/error.ts'
+import { WeightlessError, type WeightlessErrorParameters } from '#protocol/error.ts'
 
 /** Where the fixes below are explained at length. */
 const NODE_HINT = 'check that the node runs and that its URL is right, or name another one'
@@ -71,10 +71,20 @@ export class NoCoverError extends WeightlessError {
   }
 }
 
+/** A failure at one node. `reason` is the message without the node's URL, for lists that name it already. */
+export class NodeError extends WeightlessError {
+  readonly reason: string
+
+  constructor({ reason, ...parameters }: WeightlessErrorParameters & { reason: string }) {
+    super(parameters)
+    this.reason = reason
+  }
+}
+
 /** A node could not be reached, stalled, or broke the connection. `details`: `url`. */
-export class NodeUnreachableError extends WeightlessError {
+export class NodeUnreachableError extends NodeError {
   constructor({ url, reason, cause }: { url: string; reason: string; cause?: unknown }) {
-    super({ code: 'NODE_UNREACHABLE', message: `${url}: ${reason}`, fix: NODE_HINT, details: { url }, cause })
+    super({ code: 'NODE_UNREACHABLE', message: `${url}: ${reason}`, fix: NODE_HINT, details: { url }, cause, reason })
   }
 }
 
@@ -92,7 +102,7 @@ export class IndexerUnreachableError extends WeightlessError {
 }
 
 /** A node answered with an error. `details`: `url`, `nodeCode`. */
-export class NodeRefusedError extends WeightlessError {
+export class NodeRefusedError extends NodeError {
   constructor(facts: {
     url: string
     nodeCode: string
@@ -107,12 +117,13 @@ export class NodeRefusedError extends WeightlessError {
       fix: facts.fix ?? 'see the reason the node gave',
       details: { url: facts.url, nodeCode: facts.nodeCode, status: facts.status },
       cause: facts.cause,
+      reason: facts.reason,
     })
   }
 }
 
 /** A node sent something that is not an answer to what was asked. `details`: `url`. */
-export class NodeAnswerError extends WeightlessError {
+export class NodeAnswerError extends NodeError {
   constructor({ url, reason, cause }: { url: string; reason: string; cause?: unknown }) {
     super({
       code: 'NODE_ANSWER_INVALID',
@@ -120,6 +131,7 @@ export class NodeAnswerError extends WeightlessError {
       fix: 'use another node, and tell the operator of this one',
       details: { url },
       cause,
+      reason: `invalid answer: ${reason}`,
     })
   }
 }
@@ -213,7 +225,7 @@ export class DecryptionKeyError extends WeightlessError {
 
 /** The text of an error for a list of attempts; never longer than a line. */
 export function reasonOf(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error)
+  const text = error instanceof NodeError ? error.reason : error instanceof Error ? error.message : String(error)
   return text.replaceAll(/\s+/g, ' ').slice(0, 300)
 }
 

@@ -1,6 +1,6 @@
 import type { ShardConfig } from '#protocol/storage/shard.ts'
 import type { StorageConnection } from './connection.ts'
-import { type NodeAttempt, NodeUnreachableError, reasonOf, SettingMissingError } from './errors.ts'
+import { type NodeAttempt, reasonOf, SettingMissingError } from './errors.ts'
 import type { ListedNode } from './indexer.ts'
 import type { CallOptions, StorageNode } from './storage-node.ts'
 
@@ -68,9 +68,6 @@ async function askNamedNodes(connection: StorageConnection, { signal }: CallOpti
     }),
   )
   const nodes = asked.filter((entry) => entry !== undefined)
-  const [first] = failed
-  if (nodes.length === 0 && first !== undefined) {
-    throw new NodeUnreachableError({ url: first.url, reason: first.reason, cause: firstCause })
-  }
+  if (nodes.length === 0 && firstCause !== undefined) throw firstCause
   return { nodes: uniqueByUrl(nodes), failed }
 }

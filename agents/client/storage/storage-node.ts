@@ -76,7 +76,7 @@ export function openStorageNode({
           cause,
         })
       }
-      throw new NodeUnreachableError({ url, reason: reasonOf(cause), cause })
+      throw new NodeUnreachableError({ url, reason: reasonOf(cause).replace(`${url} `, ''), cause })
     }
   }
   const parsed = async <T>(
