@@ -27,9 +27,7 @@ const dataSection = z.object({
     .min(1)
     .optional()
     .describe('Capacity in sectors of 256 bytes; at 90 % the node halves its shard. Unset: no limit'),
-  shard: shardText
-    .default({ shardId: 0, numShard: 1 })
-    .describe('Shard of a new data folder; an existing one keeps its own'),
+  shard: shardText.prefault('0/1').describe('Shard of a new data folder; an existing one keeps its own'),
   scrubIntervalMs: configDurationMs({ min: 1_000, max: Number.MAX_SAFE_INTEGER })
     .default(30 * 86_400_000)
     .describe('Every stored segment is read and hashed again once in this time'),
@@ -65,11 +63,9 @@ const chainSection = z.object({
 })
 
 const rpcSection = z.object({
-  listen: configListen()
-    .default({ host: '0.0.0.0', port: 5678 })
-    .describe('Public address: zgs_* methods and the binary segment path'),
+  listen: configListen().prefault('0.0.0.0:5678').describe('Public address: zgs_* methods and the binary segment path'),
   listenAdmin: configListen()
-    .default({ host: '127.0.0.1', port: 5679 })
+    .prefault('127.0.0.1:5679')
     .describe('Address of admin_* methods; the same as `listen` puts all on one port'),
   maxRequestBodyBytes: configBytes({ min: 2 ** 20 })
     .default(100 * 2 ** 20)

@@ -81,14 +81,19 @@ async function* chunksOf({
 }: ReceiveSegmentsParameters): AsyncGenerator<Buffer, void, undefined> {
   const iterator = request.iterator({ destroyOnReturn: false })
   let received = 0
-  for (;;) {
-    const next = await withinStall(iterator.next(), stallTimeoutMs)
-    if (next.done) return
-    const piece: unknown = next.value
-    if (!(piece instanceof Buffer)) return
-    received += piece.length
-    if (received > MAX_UPLOAD_BYTES) throw tooLarge(received)
-    yield piece
+  try {
+    for (;;) {
+      const next = await withinStall(iterator.next(), stallTimeoutMs)
+      if (next.done) return
+      const piece: unknown = next.value
+      if (!(piece instanceof Buffer)) return
+      received += piece.length
+      if (received > MAX_UPLOAD_BYTES) throw tooLarge(received)
+      yield piece
+    }
+  } finally {
+    // Gives the stream free for draining. Not waited for: after a stall a read is still pending.
+    void iterator.return?.()
   }
 }
 

@@ -50,6 +50,7 @@ export class Intake {
   readonly #maxCachedFileBytes: number
   readonly #maxCachedBytes: number
   readonly #refusal: () => NodeError | undefined
+  #cachingBytes = 0
 
   constructor(parameters: IntakeParameters) {
     this.#store = parameters.store
@@ -169,7 +170,6 @@ export class Intake {
         details: { root, sizeBytes, previousSizeBytes: cached.sizeBytes },
       })
     }
-    if (objects.cachedBytes + data.length > this.#maxCachedBytes) throw this.#cacheFull()
     // The submission may have been logged while the segment was hashed.
     const claimed = this.#store.transactions.choose(root, false)
     if (!cached && claimed) {
@@ -178,17 +178,24 @@ export class Intake {
       }
       if (claimed.status === 'finalized') throw alreadyFinalized(claimed)
     }
+    // What is on its way to the disk counts as well.
+    if (objects.cachedBytes + this.#cachingBytes + data.length > this.#maxCachedBytes) throw this.#cacheFull()
     const objectId = cached?.id ?? objects.openCached(root, sizeBytes)
     const completed: number[] = []
-    const result = await objects.putPiece({
-      objectId,
-      index,
-      data,
-      root: checked.root,
-      siblings: checked.siblings,
-      wanted: () => this.#stillWanted(objectId, index),
-      onStored: () => this.#store.pieceStored(objectId, index, completed),
-    })
+    this.#cachingBytes += data.length
+    const result = await objects
+      .putPiece({
+        objectId,
+        index,
+        data,
+        root: checked.root,
+        siblings: checked.siblings,
+        wanted: () => this.#stillWanted(objectId, index),
+        onStored: () => this.#store.pieceStored(objectId, index, completed),
+      })
+      .finally(() => {
+        this.#cachingBytes -= data.length
+      })
     this.#store.announceFinalized(completed)
     if (result === 'duplicate') return 'cached'
     if (result === 'stored') return 'stored'
