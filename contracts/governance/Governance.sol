@@ -7,16 +7,13 @@ import { AccessManager } from "@openzeppelin/contracts/access/manager/AccessMana
 /// @notice Who may call the few functions that are kept from the public. They move parameters within bounds fixed in
 /// each contract, and halt new intake; none of them touches what anybody owns.
 ///
-/// The governor (the manager's admin role) may do all of them, each only after a public delay. The guardian may halt
-/// new intake at once, and nothing else; letting intake in again is up to the governor.
+/// The governor (the manager's admin role) moves parameters and lets intake in again, each time after a public delay.
+/// The guardian may halt new intake at once, and nothing else.
 contract Governance is AccessManager {
     /// @notice The role that may halt new intake without delay.
     uint64 public constant GUARDIAN_ROLE = 1;
 
     bytes4 private constant _PAUSE = bytes4(keccak256("pause()"));
-
-    /// @notice There must be a governor.
-    error GovernorMissing();
 
     /// @param governor The account (a multisignature contract, as a rule) behind the admin role.
     /// @param guardian The account that may halt new intake; the zero address for none.
@@ -28,7 +25,6 @@ contract Governance is AccessManager {
         uint32 delaySeconds,
         address[] memory pausable
     ) AccessManager(governor) {
-        if (governor == address(0)) revert GovernorMissing();
         _grantRole(ADMIN_ROLE, governor, 0, delaySeconds);
         emit RoleLabel(GUARDIAN_ROLE, "GUARDIAN");
         if (guardian != address(0)) _grantRole(GUARDIAN_ROLE, guardian, 0, 0);

@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import { AccessManaged } from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import { ReentrancyGuardTransient } from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import { IRewardPools } from "../interfaces/IRewardPools.sol";
-import { IFlow, Submission, SubmissionData } from "../interfaces/IFlow.sol";
+import { IFlow, Submission, SubmissionData, SubmissionNode } from "../interfaces/IFlow.sol";
 import { FlowEpochs } from "./FlowEpochs.sol";
 import { FlowState, FlowWord } from "./FlowState.sol";
 import { FlowTree } from "./FlowTree.sol";
@@ -216,18 +216,22 @@ contract Flow is FlowEpochs, AccessManaged, ReentrancyGuardTransient {
         SubmissionData calldata data,
         address submitter
     ) private returns (uint256 index, bytes32 digest, uint256 start, uint256 sectors) {
-        sectors = SubmissionRules.check(data, submitter);
+        if (submitter == address(0)) revert SubmitterMissing();
+        SubmissionNode[] calldata nodes = data.nodes;
+        uint256 first;
+        (sectors, first) = SubmissionRules.check(nodes, data.length);
         _charge(intake, sectors);
 
         FlowTree.Cursor memory cursor = intake.cursor;
-        fee.beforeLength = cursor.length;
+        uint256 length = cursor.length;
+        start = _place(cursor, nodes, SubmissionRules.alignment(length, first, sectors), sectors);
+        fee.beforeLength = length;
+        fee.paddingSectors = start - length;
         fee.uploadSectors = sectors;
-        start = _place(cursor, data, sectors);
-        fee.paddingSectors = start - fee.beforeLength;
 
         index = intake.state.submissions++;
         _roots[index] = _frontier.root(cursor);
-        digest = SubmissionRules.identity(data.nodes);
+        digest = SubmissionRules.identity(nodes);
         emit Submit(submitter, digest, index, start, sectors, data);
     }
 
@@ -242,25 +246,26 @@ contract Flow is FlowEpochs, AccessManaged, ReentrancyGuardTransient {
 
     function _charge(Intake memory intake, uint256 sectors) private pure {
         uint256 price = intake.state.price;
-        // Less than 2^64 sectors at less than 2^64 wei each.
-        uint256 cost = sectors * price;
-        if (cost > intake.purse) revert NotEnoughFee(price, sectors, intake.purse);
-        intake.purse -= cost;
+        uint256 purse = intake.purse;
+        unchecked {
+            // Fewer than 2^64 sectors at less than 2^64 wei each, and no more than is in the purse.
+            uint256 cost = sectors * price;
+            if (cost > purse) revert NotEnoughFee(price, sectors, purse);
+            intake.purse = purse - cost;
+        }
     }
 
     /// @dev Fills up to the start of the submission and appends its nodes.
     function _place(
         FlowTree.Cursor memory cursor,
-        SubmissionData calldata data,
+        SubmissionNode[] calldata nodes,
+        uint256 alignment,
         uint256 sectors
     ) private view returns (uint256 start) {
-        uint256 height = SubmissionRules.alignment(cursor.length, data.nodes[0].height, sectors);
-        start = (((cursor.length - 1) >> height) + 1) << height;
+        start = SubmissionRules.alignUp(cursor.length, alignment);
         if (start + sectors > _MAX_LENGTH) revert FlowFull(cursor.length);
-        _frontier.alignTo(cursor, height);
-        for (uint256 i = 0; i < data.nodes.length; ++i) {
-            _frontier.append(cursor, data.nodes[i].height, data.nodes[i].root);
-        }
+        _frontier.alignTo(cursor, alignment);
+        for (uint256 i = 0; i < nodes.length; ++i) _frontier.append(cursor, nodes[i].height, nodes[i].root);
     }
 
     function _pay(Intake memory intake, Fee memory fee) private {

@@ -22,11 +22,9 @@ library FlowTree {
     struct Cursor {
         /// Next free sector, 1 .. 2^63 - 1.
         uint256 length;
-        /// Bit `h`: `branch[h]` was read or written here and is valid in this copy.
-        uint256 known;
-        /// Bit `h`: `branch[h]` was written here.
-        uint256 dirty;
-        /// Where in memory 64 words of branches lie; only the known ones mean something.
+        /// Bit `h`: `branch[h]` was written here and counts instead of the stored one.
+        uint256 written;
+        /// Where in memory 64 words of branches lie; only the written ones mean something.
         uint256 branches;
         /// Where in memory the roots of empty blocks lie.
         uint256 zeros;
@@ -38,20 +36,21 @@ library FlowTree {
     function open(uint256 length) internal pure returns (Cursor memory cursor) {
         cursor.length = length;
         cursor.zeros = ZeroRoots.load();
+        uint256 branches;
         assembly ("memory-safe") {
-            // Reserves 64 words without clearing them: `known` says which were written.
-            let branches := mload(0x40)
+            // Reserves 64 words without clearing them: `written` says which mean something.
+            branches := mload(0x40)
             mstore(0x40, add(branches, 0x800))
-            mstore(add(cursor, 0x60), branches)
         }
+        cursor.branches = branches;
     }
 
     /// @notice Stores the branches written since {open} that still mean something at the cursor's length.
     function commit(Frontier storage frontier, Cursor memory cursor) internal {
-        uint256 pending = cursor.dirty & cursor.length;
+        uint256 pending = cursor.written & cursor.length;
         while (pending != 0) {
             uint256 height = _lowestBit(pending);
-            frontier.branch[height] = _word(cursor.branches, height);
+            frontier.branch[height] = _branchAt(frontier, cursor, height);
             pending &= pending - 1;
         }
     }
@@ -81,8 +80,12 @@ library FlowTree {
             }
             cursor.length = length + (1 << height);
         }
-        _setBranch(cursor, level, root_);
-        cursor.dirty |= 1 << level;
+        cursor.written |= 1 << level;
+        uint256 branches = cursor.branches;
+        assembly ("memory-safe") {
+            // Levels are at most 63, inside the 64 words that {open} reserved.
+            mstore(add(branches, shl(5, level)), root_)
+        }
     }
 
     /* READING */
@@ -111,41 +114,45 @@ library FlowTree {
         current = _branchAt(frontier, cursor, level);
         if (level >= height) return current;
         uint256 zeros = cursor.zeros;
-        current = Hashes.efficientKeccak256(current, _word(zeros, level));
-        unchecked {
-            // Heights are at most 63.
-            for (++level; level < height; ++level) {
-                current = (length >> level) & 1 == 1
-                    ? Hashes.efficientKeccak256(_branchAt(frontier, cursor, level), current)
-                    : Hashes.efficientKeccak256(current, _word(zeros, level));
+        uint256 branches = cursor.branches;
+        uint256 written = cursor.written;
+        assembly ("memory-safe") {
+            // The children lie in scratch space, the running node being the left one between two steps. The first step
+            // has an empty right side; further up a set bit stands for a finished block on the left.
+            // Levels are at most 63, inside the tables and the frontier.
+            let zero := add(zeros, shl(5, level))
+            let end := add(zeros, shl(5, height))
+            mstore(0x00, current)
+            mstore(0x20, mload(zero))
+            mstore(0x00, keccak256(0x00, 0x40))
+            length := shr(add(level, 1), length)
+            for { zero := add(zero, 0x20) } lt(zero, end) { zero := add(zero, 0x20) } {
+                switch and(length, 1)
+                case 0 { mstore(0x20, mload(zero)) }
+                default {
+                    mstore(0x20, mload(0x00))
+                    level := shr(5, sub(zero, zeros))
+                    switch and(shr(level, written), 1)
+                    case 0 { mstore(0x00, sload(add(frontier.slot, level))) }
+                    default { mstore(0x00, mload(add(branches, shl(5, level)))) }
+                }
+                mstore(0x00, keccak256(0x00, 0x40))
+                length := shr(1, length)
             }
+            current := mload(0x00)
         }
     }
 
-    /// @dev Reads through the working copy, so that each branch is loaded from storage once.
+    /// @dev The branch as it is now: written in this transaction, or stored.
     function _branchAt(
         Frontier storage frontier,
         Cursor memory cursor,
         uint256 level
     ) private view returns (bytes32 value) {
-        if ((cursor.known >> level) & 1 == 1) return _word(cursor.branches, level);
-        value = frontier.branch[level];
-        _setBranch(cursor, level, value);
-    }
-
-    function _setBranch(Cursor memory cursor, uint256 level, bytes32 value) private pure {
+        if ((cursor.written >> level) & 1 == 0) return frontier.branch[level];
         uint256 branches = cursor.branches;
         assembly ("memory-safe") {
-            // Levels are at most 63, inside the 64 words that {open} reserved.
-            mstore(add(branches, shl(5, level)), value)
-        }
-        cursor.known |= 1 << level;
-    }
-
-    /// @dev Word number `index` (at most 63) of one of the two tables.
-    function _word(uint256 table, uint256 index) private pure returns (bytes32 value) {
-        assembly ("memory-safe") {
-            value := mload(add(table, shl(5, index)))
+            value := mload(add(branches, shl(5, level)))
         }
     }
 

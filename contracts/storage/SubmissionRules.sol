@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import { IFlow, SubmissionData, SubmissionNode } from "../interfaces/IFlow.sol";
+import { IFlow, SubmissionNode } from "../interfaces/IFlow.sol";
 
 /// @title What makes a submission valid, where it goes, and what identifies it
 library SubmissionRules {
@@ -14,15 +14,17 @@ library SubmissionRules {
     /// @notice First and last node height differ by less than this; so there are at most 4 nodes.
     uint256 internal constant MAX_SPAN = 4;
 
-    /// @notice Checks the nodes and the length of a submission.
+    /// @notice Checks the nodes of a submission against its length in bytes.
     /// @return sectors What the nodes cover.
-    function check(SubmissionData calldata data, address submitter) internal pure returns (uint256 sectors) {
-        if (submitter == address(0)) revert IFlow.SubmitterMissing();
-        SubmissionNode[] calldata nodes = data.nodes;
+    /// @return first Height of the first node.
+    function check(
+        SubmissionNode[] calldata nodes,
+        uint256 length
+    ) internal pure returns (uint256 sectors, uint256 first) {
         uint256 count = nodes.length;
         if (count == 0) revert IFlow.NodesMissing();
 
-        uint256 first = nodes[0].height;
+        first = nodes[0].height;
         if (first >= MAX_HEIGHT) revert IFlow.NodeTooHigh(first);
         sectors = 1 << first;
         uint256 last = first;
@@ -34,9 +36,11 @@ library SubmissionRules {
             last = height;
         }
 
-        uint256 above = _mostSectorsOfSmaller(sectors, count, first) * SECTOR_BYTES;
-        if (data.length <= above || data.length > sectors * SECTOR_BYTES) {
-            revert IFlow.LengthMismatch(data.length, above, sectors * SECTOR_BYTES);
+        unchecked {
+            // Fewer than 2^64 sectors of 256 bytes.
+            uint256 above = _mostSectorsOfSmaller(sectors, count, first) * SECTOR_BYTES;
+            uint256 atMost = sectors * SECTOR_BYTES;
+            if (length <= above || length > atMost) revert IFlow.LengthMismatch(length, above, atMost);
         }
     }
 
@@ -60,19 +64,30 @@ library SubmissionRules {
     /// @param first Height of the first node.
     /// @param sectors What the nodes cover.
     function alignment(uint256 length, uint256 first, uint256 sectors) internal pure returns (uint256 height) {
-        uint256 start = (((length - 1) >> first) + 1) << first;
+        uint256 start = alignUp(length, first);
         bool insideSegment = start & ((1 << SEGMENT_HEIGHT) - 1) != 0;
-        // A start inside a segment means 2^first < 1024, so the next segment is aligned for the first node as well.
-        return
-            insideSegment && start >> SEGMENT_HEIGHT != (start + sectors - 1) >> SEGMENT_HEIGHT
-                ? SEGMENT_HEIGHT
-                : first;
+        unchecked {
+            // A start inside a segment means 2^first < 1024, so the next segment is aligned for the first node as well.
+            return
+                insideSegment && start >> SEGMENT_HEIGHT != (start + sectors - 1) >> SEGMENT_HEIGHT
+                    ? SEGMENT_HEIGHT
+                    : first;
+        }
+    }
+
+    /// @notice The smallest multiple of 2^height that is `length` or more, for a `length` of 1 .. 2^63.
+    function alignUp(uint256 length, uint256 height) internal pure returns (uint256) {
+        unchecked {
+            return (((length - 1) >> height) + 1) << height;
+        }
     }
 
     /// @dev Sectors that the next smaller padded size covers: padding is a sixteenth of the enclosing power of two.
     function _mostSectorsOfSmaller(uint256 sectors, uint256 count, uint256 first) private pure returns (uint256) {
-        if (sectors < 16) return sectors - 1;
-        // Two or more nodes that cover 16 sectors or more begin at height 4 or above.
-        return count == 1 ? sectors - sectors / 16 : sectors - (1 << (first - 3));
+        unchecked {
+            if (sectors < 16) return sectors - 1;
+            // Two or more nodes that cover 16 sectors or more begin at height 4 or above.
+            return count == 1 ? sectors - sectors / 16 : sectors - (1 << (first - 3));
+        }
     }
 }

@@ -177,11 +177,6 @@ export const governanceAbi = [
     "type": "error"
   },
   {
-    "inputs": [],
-    "name": "GovernorMissing",
-    "type": "error"
-  },
-  {
     "inputs": [
       {
         "name": "balance",

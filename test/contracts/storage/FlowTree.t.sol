@@ -87,7 +87,7 @@ contract FlowTreeTest is Test {
         FlowTree.Cursor memory cursor = FlowTree.open(64);
         _frontier.alignTo(cursor, 6);
         eq(cursor.length, 64, "length");
-        eq(cursor.dirty, 0, "nothing written");
+        eq(cursor.written, 0, "nothing written");
     }
 
     function _definition(uint256 start, uint256 height) private view returns (bytes32) {
