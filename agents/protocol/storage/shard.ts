@@ -155,10 +155,12 @@ function ordered<Node extends { config: ShardConfig }>({
   method,
   random,
 }: Required<Omit<SelectNodesParameters<Node>, 'replicas'>>): Node[] {
-  const byShard = (a: Node, b: Node) => a.config.numShard - b.config.numShard || a.config.shardId - b.config.shardId
-  if (typeof method === 'number') return nodes.filter(({ config }) => config.numShard === method).sort(byShard)
-  if (method === 'min') return [...nodes].sort(byShard)
-  if (method === 'max') return [...nodes].sort((a, b) => byShard(b, a))
+  // `turn` decides which shard counts come first; ids always ascend, as in 0G's clients.
+  const byShard = (turn: 1 | -1) => (a: Node, b: Node) =>
+    turn * (a.config.numShard - b.config.numShard) || a.config.shardId - b.config.shardId
+  if (typeof method === 'number') return nodes.filter(({ config }) => config.numShard === method).sort(byShard(1))
+  if (method === 'min') return [...nodes].sort(byShard(1))
+  if (method === 'max') return [...nodes].sort(byShard(-1))
   return shuffled(nodes, random)
 }
 

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { MemData } from '@0gfoundation/0g-ts-sdk'
+import { MerklePool } from '#kernels/merkle-pool.ts'
 import { toHex } from '#protocol/hex.ts'
-import { buildFileTree, memorySource } from '#protocol/storage/file-tree.ts'
+import { type ByteSource, buildFileTree, FileTree, memorySource } from '#protocol/storage/file-tree.ts'
 import { paddedSectors, paddedSegmentCount, sectorCount, segmentCount } from '#protocol/storage/padding.ts'
 import { nodeHeights, submissionIdentity, submissionIsFile, submissionRoot } from '#protocol/storage/submission.ts'
-import { type MerkleVectors, patternBytes, readVectors, sevenBytes } from '../vectors.ts'
+import { type MerkleVectors, patternBytes, readVectors, seededBytes, sevenBytes } from '../vectors.ts'
 
 const vectors = readVectors<MerkleVectors>('storage-merkle')
 
@@ -65,5 +67,154 @@ describe('file tree', () => {
     for (const [chunks, heights] of Object.entries(vectors.nodeHeightsByChunkCount)) {
       assert.deepEqual(nodeHeights(Number(chunks) * 256), heights, `${chunks} chunks`)
     }
+  })
+})
+
+describe('file tree of 0g-ts-sdk', () => {
+  // Files written by 0G's client and by ours are the same files: root, nodes and proofs agree.
+  it('is the same', async () => {
+    for (const size of [1, 256, 5000, 262_144, 300_001, 1_100_000]) {
+      const data = seededBytes(size, size)
+      const file = new MemData(data)
+      const [theirs] = await file.merkleTree()
+      const [submission] = await file.createSubmission('0x', '0x0000000000000000000000000000000000000001')
+      const tree = await buildFileTree({ source: memorySource(data), hasher: 'this-thread' })
+      assert.equal(tree.root, theirs?.rootHash(), `size ${size}`)
+      const nodes = submission?.data.nodes.map(({ root, height }) => ({ root, height: Number(height) }))
+      assert.deepEqual(tree.nodes, nodes, `size ${size}`)
+      for (let i = 0; i < Math.ceil(size / 262_144); i++) {
+        const { lemma, path } = theirs?.proofAt(i) ?? { lemma: [], path: [] }
+        assert.deepEqual(tree.proof(i), { lemma, path }, `size ${size}, segment ${i}`)
+      }
+    }
+  })
+})
+
+describe('buildFileTree', () => {
+  const sizeBytes = 9_000_001
+  const data = seededBytes(sizeBytes, 8)
+
+  it('gives the same tree on threads, with either way of reading', async () => {
+    const pool = await MerklePool.create({ workers: 2 })
+    try {
+      const wanted = await buildFileTree({ source: memorySource(data), hasher: 'this-thread' })
+      const { read } = memorySource(data)
+      for (const hasher of [pool, undefined]) {
+        for (const source of [memorySource(data), { sizeBytes, read }]) {
+          const tree = await buildFileTree({ source, hasher })
+          assert.equal(tree.root, wanted.root)
+          assert.deepEqual(tree.nodes, wanted.nodes)
+          assert.deepEqual(tree.segmentRoots, wanted.segmentRoots)
+        }
+      }
+    } finally {
+      await pool.close()
+    }
+  })
+
+  // Memory stays flat: no more blocks are read ahead than the pool has slots.
+  it('reads ahead no further than the slots of the pool', async () => {
+    const pool = await MerklePool.create({ workers: 1 })
+    try {
+      let open = 0
+      let most = 0
+      const source: ByteSource = {
+        sizeBytes,
+        read: () => Promise.reject(new Error('not used')),
+        readInto: async ({ offset, target }) => {
+          most = Math.max(most, ++open)
+          await new Promise((resolve) => setImmediate(resolve))
+          target.set(data.subarray(offset, offset + target.length))
+          open--
+          return target.length
+        },
+      }
+      await buildFileTree({ source, hasher: pool })
+      assert.ok(most <= 2, `${most} blocks at once`)
+    } finally {
+      await pool.close()
+    }
+  })
+
+  it('reports progress up to the whole file', async () => {
+    for (const hasher of ['this-thread', undefined] as const) {
+      const seen: number[] = []
+      await buildFileTree({
+        source: memorySource(data),
+        hasher,
+        onProgress: ({ hashedBytes }) => seen.push(hashedBytes),
+      })
+      assert.equal(seen.length, 9)
+      assert.deepEqual(
+        seen,
+        [...seen].sort((a, b) => a - b),
+      )
+      assert.equal(seen.at(-1), sizeBytes)
+    }
+  })
+
+  // An abort or a failing source ends the work with its reason, and the pool stays usable.
+  it('stops on abort and on a source that fails', async () => {
+    const pool = await MerklePool.create({ workers: 2 })
+    try {
+      for (const hasher of ['this-thread', pool] as const) {
+        const abort = new AbortController()
+        const building = buildFileTree({
+          source: memorySource(data),
+          hasher,
+          signal: abort.signal,
+          onProgress: () => abort.abort(new Error('enough')),
+        })
+        await assert.rejects(building, { message: 'enough' })
+        await assert.rejects(buildFileTree({ source: memorySource(data), hasher, signal: AbortSignal.abort() }), {
+          name: 'AbortError',
+        })
+        const failing: ByteSource = {
+          sizeBytes,
+          read: async ({ offset, length }) => {
+            if (offset > 3_000_000) throw new Error('disk on fire')
+            return data.subarray(offset, offset + length)
+          },
+        }
+        await assert.rejects(buildFileTree({ source: failing, hasher }), { message: 'disk on fire' })
+        const short = { ...memorySource(data.subarray(0, sizeBytes - 1)), sizeBytes }
+        await assert.rejects(buildFileTree({ source: short, hasher }), { code: 'SOURCE_SHORT' })
+      }
+      const tree = await buildFileTree({ source: memorySource(data), hasher: pool })
+      assert.equal(tree.root, (await buildFileTree({ source: memorySource(data), hasher: 'this-thread' })).root)
+    } finally {
+      await pool.close()
+    }
+  })
+
+  it('serves several files at once on one pool', async () => {
+    const pool = await MerklePool.create({ workers: 2 })
+    try {
+      const files = [1, 2, 3].map((seed) => seededBytes(3_000_000 + seed, seed))
+      const trees = await Promise.all(files.map((file) => buildFileTree({ source: memorySource(file), hasher: pool })))
+      for (const [i, file] of files.entries()) {
+        const alone = await buildFileTree({ source: memorySource(file), hasher: 'this-thread' })
+        assert.equal(trees[i]?.root, alone.root)
+      }
+    } finally {
+      await pool.close()
+    }
+  })
+
+  it('refuses an empty source', async () => {
+    await assert.rejects(buildFileTree({ source: memorySource(new Uint8Array(0)) }), { code: 'FILE_EMPTY' })
+  })
+})
+
+describe('FileTree', () => {
+  // A node that keeps segment roots can serve proofs without the file.
+  it('can be made of segment roots alone', async () => {
+    const tree = await buildFileTree({ source: memorySource(seededBytes(700_000)), hasher: 'this-thread' })
+    const again = new FileTree({ sizeBytes: 700_000, segmentRoots: tree.segmentRoots, nodes: tree.nodes })
+    assert.equal(again.root, tree.root)
+    assert.deepEqual(again.proof(2), tree.proof(2))
+    assert.throws(() => again.proof(3), { code: 'SEGMENT_INDEX' })
+    const short = { sizeBytes: 700_000, segmentRoots: new Uint8Array(64), nodes: tree.nodes }
+    assert.throws(() => new FileTree(short), { code: 'FILE_TREE' })
   })
 })
