@@ -60,12 +60,12 @@ export class Discovery {
   /** Nodes that announced the file, as far as they answer. */
   async nodesWithFile(txSeq: number): Promise<KnownNode[]> {
     const places = fileLocationsSchema.parse(await this.#rpc.call('admin_getFileLocation', [txSeq, false]))
-    const found: KnownNode[] = []
+    const found = new Map<string, KnownNode>()
     await this.#each((places ?? []).slice(0, MAX_ANNOUNCED), async (place) => {
       const node = await this.#tryPlace(place)
-      if (node !== undefined) found.push(node)
+      if (node !== undefined) found.set(node.url, node)
     })
-    return found
+    return [...found.values()]
   }
 
   /** Asks the network for a file. Its answers come to the discovery node later. */

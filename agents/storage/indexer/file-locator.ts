@@ -105,7 +105,10 @@ export class FileLocator {
       const known = await this.#asked(ask, this.#registry.discovered().slice(0, MAX_DISCOVERED_ASKED))
       const first = trusted[0] ?? known[0]
       if (first === undefined) return this.#remember({ state: 'unknown' }, 'none')
-      const told = await this.#asked(ask, await this.#announced(first.info))
+      // Counted twice, a node would pass for two replicas.
+      const asked = new Set([...trusted, ...known].map(({ node }) => node.url))
+      const announced = (await this.#announced(first.info)).filter(({ url }) => !asked.has(url))
+      const told = await this.#asked(ask, announced)
       const far = await this.#settle([...trusted, ...known, ...told])
       if (far.state === 'available') return this.#remember(far, 'discovered')
       this.#seek(first.info)

@@ -90,7 +90,7 @@ export async function startFakeNode({
 async function serve(node: FakeNode, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const chunks: Buffer[] = []
   for await (const chunk of request) chunks.push(chunk as Buffer)
-  if (request.method !== 'POST') {
+  if (request.method !== 'POST' || request.url !== '/') {
     response.writeHead(405).end('Used HTTP Method is not allowed. POST is required')
     return
   }
