@@ -6,6 +6,7 @@ import type { Hash } from './block.ts'
 import { broadcast } from './broadcast.ts'
 import type { Chain } from './client.ts'
 import { bumpFees, type Fees, type GasPolicy, quoteFees } from './fees.ts'
+import { findNonceUser } from './nonce-search.ts'
 import { newPending, type PendingTransaction } from './pending-transaction.ts'
 import { explainFailure, fetchReceipt, isCanonical } from './receipts.ts'
 import { TransactionRejectedError } from './transaction-error.ts'
@@ -188,32 +189,35 @@ export class TransactionKeeper {
     this.#settledCount?.inc({ outcome: receipt.status })
   }
 
-  /** Its nonce went to somebody else's transaction, so none of its versions can be mined any more. */
+  /**
+   * Its nonce seems to have gone to somebody else's transaction. It gets a new one only when that other transaction is
+   * found: an endpoint that cannot show a receipt must not make us pay twice.
+   */
   async #lost(transaction: PendingTransaction): Promise<void> {
-    const { log, resubmit } = this.#options
-    this.#pending.delete(transaction.nonce)
-    log?.warn({ nonce: transaction.nonce }, 'another transaction took the nonce: is the key used elsewhere?')
+    const { chain, address, log, resubmit, signal } = this.#options
+    const { nonce } = transaction
+    const user = await findNonceUser({ chain, address, nonce, signal })
+    transaction.missingSince = undefined
+    transaction.missingLooks = 0
+    // It is ours: the receipt will come.
+    if (transaction.attempts.some(({ hash }) => hash === user)) return
+    this.#pending.delete(nonce)
+    log?.warn({ nonce, user }, 'another transaction took the nonce: is the key used elsewhere?')
     const wanted = !transaction.filler && transaction.abandonedAt === undefined
-    if (wanted && transaction.resends < MAX_RESENDS) {
+    if (wanted && user !== undefined && transaction.resends < MAX_RESENDS) {
       transaction.resends++
-      transaction.missingSince = undefined
-      transaction.missingLooks = 0
       transaction.turnSince = undefined
       transaction.gapSince = undefined
-      try {
-        await resubmit(transaction)
-      } catch (error) {
-        transaction.settled.reject(error)
-      }
+      await resubmit(transaction).catch(transaction.settled.reject)
       return
     }
     this.#settledCount?.inc({ outcome: 'replaced' })
     transaction.settled.reject(
       new TransactionRejectedError({
         code: 'TRANSACTION_REPLACED',
-        message: `another transaction with nonce ${transaction.nonce} was mined instead`,
-        fix: 'make sure that no other process sends with the same key',
-        details: { nonce: transaction.nonce, hashes: transaction.attempts.map(({ hash }) => hash) },
+        message: `nonce ${nonce} was used by ${user ?? 'a transaction that no endpoint shows'}`,
+        fix: 'make sure that no other process sends with the same key; look for the hashes before sending again',
+        details: { nonce, user, hashes: transaction.attempts.map(({ hash }) => hash) },
       }),
     )
   }

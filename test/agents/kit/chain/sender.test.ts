@@ -140,8 +140,9 @@ test('replaces a stuck transaction', async () => {
   await withManualMining(async () => {
     const hashes: Hash[] = []
     const sent = sender.send(emission(9), { onHash: (hash) => void hashes.push(hash) })
+    await until('the first is sent', () => sender.pendingCount === 1)
     const behind = sender.send(emission(10))
-    await until('both are sent', () => hashes.length > 0 && sender.pendingCount === 2)
+    await until('both are sent', () => sender.pendingCount === 2)
     await anvil.rpc('anvil_setNextBlockBaseFeePerGas', [toHex(6n * 10n ** 9n)])
     await mine(anvil)
     await until('a replacement was sent', () => hashes.length >= 2)
@@ -225,10 +226,9 @@ test('gets a new nonce when its own was taken', async () => {
     void sent.then(() => {
       settled = true
     })
-    await until('mined under another nonce', async () => {
-      await mine(anvil)
-      return settled
-    })
+    await until('sent under another nonce', async () => Object.keys(await poolOf(sender.address)).length === 1)
+    await mine(anvil)
+    await until('mined', () => settled)
     const receipt = await sent
     const { nonce: used } = await chain.client.getTransaction({ hash: receipt.transactionHash })
     assert.equal(used, Number(nonce) + 1)
@@ -271,7 +271,8 @@ test('sends a dropped transaction again', async () => {
 // After a time limit the hashes are enough to find the transaction, also for another process; an abort and a close
 // end the waiting at once.
 test('can be taken up again', async () => {
-  const sender = newSender()
+  const account = privateKeyToAccount(DEV_ACCOUNTS[0]?.privateKey ?? '0x')
+  const sender = newSender({ account })
   await withManualMining(async () => {
     const error = await sender.send(emission(17), { timeoutMs: 200 }).catch((reason: unknown) => reason)
     assert.ok(error instanceof TransactionTimeoutError)
@@ -286,7 +287,7 @@ test('can be taken up again', async () => {
     await sender.close()
     await assert.rejects(closing, { code: 'SENDER_CLOSED' })
     await mine(anvil)
-    const later = createSender({ chain, account: privateKeyToAccount(DEV_ACCOUNTS[0]?.privateKey ?? '0x') })
+    const later = createSender({ chain, account })
     const receipt = await later.waitFor(error.hashes)
     assert.equal(receipt.transactionHash, error.hashes[0])
     await assert.rejects(later.waitFor([`0x${'00'.repeat(32)}`], { timeoutMs: 100 }), TransactionTimeoutError)
