@@ -64,6 +64,7 @@ export interface RunningNode {
 }
 
 const METRICS_MS = 5_000
+const FLOW_CHECK_MS = 1_000
 const EXPIRY_MS = 30_000
 
 /**
@@ -236,13 +237,17 @@ async function assemble(
     },
     { name: 'scrubbing', intervalMs: SCRUB_TICK_MS, task: () => scrubber.tick(SCRUB_TICK_MS, signal) },
     {
-      name: 'self-check',
+      name: 'metrics',
       intervalMs: METRICS_MS,
       task: async () => {
         const spareBytes = await store.objects.spareBytes()
         counters.observe({ store, peers, sync, spareBytes, halted: halted !== undefined })
-        await flowCheck.look({ synced: logSync.status().synced })
       },
+    },
+    {
+      name: 'self-check',
+      intervalMs: FLOW_CHECK_MS,
+      task: () => flowCheck.look({ synced: logSync.status().synced }),
     },
   ]
   const loops = tasks.map((task) => repeat({ ...task, log, signal }))

@@ -8,6 +8,7 @@ import type { LogSync } from './chain/log-sync.ts'
 import type { NodeConfig } from './config.ts'
 import type { NodeError } from './error.ts'
 import { checkHealth } from './health.ts'
+import { registerFlowRoutes } from './http/flow-routes.ts'
 import { registerSegmentRoutes } from './http/segment-routes.ts'
 import type { Intake } from './ingest/intake.ts'
 import { Semaphore } from './ingest/semaphore.ts'
@@ -89,6 +90,8 @@ export async function openServers(parameters: ServersParameters): Promise<Server
       accepting: halted() === undefined,
     }),
   })
+
+  registerFlowRoutes({ app: server.app, store, stallTimeoutMs: config.rpc.stallTimeoutMs })
 
   const adminServer = shared ? undefined : await openAdminServer(parameters, health)
   if (adminServer) serveJsonRpc(adminServer.app, admin, parameters)

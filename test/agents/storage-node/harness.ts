@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { createWalletClient, http, nonceManager, publicActions } from 'viem'
+import { createWalletClient, http, publicActions } from 'viem'
 import { privateKeyToAccount } from 'viem/accounts'
 import { createLog, silentLog } from '#kit/log.ts'
 import { flowAbi } from '#protocol/abi/flow.ts'
@@ -42,9 +42,8 @@ export async function startTestNet(): Promise<TestNet> {
   const contracts = await deployStorageContracts({ url: anvil.url })
   const [, second] = DEV_ACCOUNTS
   if (!second) throw new Error('the chain has no second account')
-  const account = privateKeyToAccount(second.privateKey, { nonceManager })
+  const account = privateKeyToAccount(second.privateKey)
   const client = createWalletClient({ account, transport: http(anvil.url), pollingInterval: 20 }).extend(publicActions)
-  const index = new Map<Hash, number>()
   return {
     anvil,
     contracts,
@@ -65,6 +64,8 @@ export async function startTestNet(): Promise<TestNet> {
         ],
         value: BigInt(submissionSectors(tree.nodes)) * contracts.pricePerSector,
         chain: null,
+        // Asked each time: a reorganisation sets it back.
+        nonce: await client.getTransactionCount({ address: account.address, blockTag: 'pending' }),
       })
       const receipt = await client.waitForTransactionReceipt({ hash, timeout: 10_000, pollingInterval: 20 })
       if (receipt.status !== 'success') throw new Error('the submission failed')
@@ -75,9 +76,7 @@ export async function startTestNet(): Promise<TestNet> {
         blockHash: receipt.blockHash,
       })
       const event = events.find(({ transactionHash }) => transactionHash === hash)
-      const seq = Number(event?.args.submissionIndex)
-      index.set(tree.root, seq)
-      return seq
+      return Number(event?.args.submissionIndex)
     },
     close: () => anvil.stop(),
   }
