@@ -27,6 +27,8 @@ export interface ReplayerParameters {
   retryIntervalMs: number
   /** How often a passed-over submission is tried again. */
   repairIntervalMs: number
+  /** Called when everything logged is replayed. */
+  onIdle?: (() => void) | undefined
 }
 
 /**
@@ -65,6 +67,7 @@ export class Replayer {
         await this.#replay(submission, signal)
         continue
       }
+      this.#parameters.onIdle?.()
       await this.#idle(Math.max(0, repairAt - performance.now()), signal)
       if (signal.aborted) return
       if (performance.now() >= repairAt) {

@@ -49,11 +49,16 @@ export class ValueLog {
     let at = end
     for (const { offset, length } of ranges) {
       offsets.push(at)
-      for (let done = 0; done < length; ) {
-        const piece = await source.read({ offset: offset + done, length: Math.min(PIECE_BYTES, length - done) })
-        await this.#write(piece, at)
+      at += length
+    }
+    let written = end
+    for (const run of joinRanges(ranges)) {
+      for (let done = 0; done < run.length; ) {
+        const offset = run.offset + done
+        const piece = await source.read({ offset, length: Math.min(PIECE_BYTES, run.length - done) })
+        await this.#write(piece, written)
         done += piece.length
-        at += piece.length
+        written += piece.length
       }
     }
     if (at > end) await this.#handle.datasync()
@@ -74,6 +79,17 @@ export interface AppendParameters {
   ranges: readonly { offset: number; length: number }[]
   /** Where committed values end. */
   end: number
+}
+
+/** Values of one write usually lie side by side: as one range they cost one read and one write. */
+function joinRanges(ranges: readonly { offset: number; length: number }[]): { offset: number; length: number }[] {
+  const runs: { offset: number; length: number }[] = []
+  for (const { offset, length } of ranges) {
+    const last = runs.at(-1)
+    if (last !== undefined && last.offset + last.length === offset) last.length += length
+    else runs.push({ offset, length })
+  }
+  return runs
 }
 
 function short(wanted: number): KvError {
