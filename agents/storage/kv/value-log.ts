@@ -47,7 +47,7 @@ export class ValueLog {
   async append({ source, ranges, end }: AppendParameters): Promise<{ offsets: number[]; end: number }> {
     const offsets: number[] = []
     let at = end
-    for (const { offset, length } of ranges) {
+    for (const { length } of ranges) {
       offsets.push(at)
       at += length
     }
