@@ -77,9 +77,10 @@ export class Discovery {
     const peers = peersSchema.parse(await this.#rpc.call('admin_getPeers', []))
     const places = Object.values(peers)
       .slice(0, MAX_PEERS)
-      .flatMap(({ url, seenIps }): Place[] =>
-        url === undefined ? seenIps.slice(0, 4).map((ip) => ({ ip })) : [{ url }],
-      )
+      .flatMap(({ seenIps, listeningAddresses }): Place[] => {
+        const url = listeningAddresses.find((address) => /^https?:/.test(address))
+        return url === undefined ? seenIps.slice(0, 4).map((ip) => ({ ip })) : [{ url }]
+      })
     await this.#each(places, async (place) => {
       await this.#tryPlace(place)
     })

@@ -249,7 +249,9 @@ export class NodeRegistry {
   }
 
   /** The configured network, else that of the first trusted node to answer, decides who belongs here. */
-  #checkNetwork(entry: Entry, { networkIdentity }: NodeStatus): void {
+  #checkNetwork(entry: Entry, { networkIdentity, front }: NodeStatus): void {
+    // A front would count nodes twice, and two indexers could ask each other in circles.
+    if (front) throw new Error('it is the front of an indexer, not a storage node')
     const network = { chainId: networkIdentity.chainId, flowAddress: networkIdentity.flowAddress.toLowerCase() }
     if (this.#network === undefined && entry.trusted) this.#network = network
     const expected = this.#network

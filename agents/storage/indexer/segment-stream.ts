@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream'
-import { IndexerError } from './errors.ts'
+import { IndexerError, SegmentUnavailableError } from './errors.ts'
 import type { KnownNode } from './node-registry.ts'
 import type { FileReference, SegmentReader, VerifiedSegment } from './segment-reader.ts'
 
@@ -14,6 +14,7 @@ export async function* streamSegments({
   from,
   to,
   readAhead,
+  skipAbsent = false,
   signal,
 }: StreamSegmentsParameters): AsyncGenerator<VerifiedSegment, void, undefined> {
   const over = new AbortController()
@@ -29,8 +30,12 @@ export async function* streamSegments({
         ahead.push(read)
         next += 1
       }
-      const segment = await ahead.shift()
-      if (segment !== undefined) yield segment
+      try {
+        const segment = await ahead.shift()
+        if (segment !== undefined) yield segment
+      } catch (error) {
+        if (!skipAbsent || !isAbsent(error)) throw error
+      }
     }
   } finally {
     over.abort(new IndexerError({ code: 'READ_OVER', message: 'nobody reads on' }))
@@ -47,7 +52,13 @@ export interface StreamSegmentsParameters {
   to: number
   /** Segments fetched ahead of the reader; each costs up to 256 KiB. */
   readAhead: number
+  /** Leave out segments that no node holds instead of failing. */
+  skipAbsent?: boolean | undefined
   signal?: AbortSignal | undefined
+}
+
+function isAbsent(error: unknown): boolean {
+  return error instanceof SegmentUnavailableError && error.failures.every(({ absent }) => absent)
 }
 
 /**

@@ -37,6 +37,8 @@ export type FileInfo = z.output<typeof fileInfoSchema>
 
 /** A node's state (`zgs_getStatus`). */
 export const nodeStatusSchema = z.object({
+  /** Set by the front of an indexer: it stands for nodes and is none. */
+  front: z.literal(true).optional().catch(undefined),
   connectedPeers: countSchema.catch(0),
   logSyncHeight: countSchema,
   logSyncBlock: hashSchema,
@@ -70,7 +72,8 @@ export const peersSchema = z.record(
   z.string().max(512),
   z.object({
     seenIps: z.array(z.string().max(64)).max(64).catch([]),
-    url: z.string().max(512).optional().catch(undefined),
+    // Nodes of this project tell their address here.
+    listeningAddresses: z.array(z.string().max(512)).max(64).catch([]),
   }),
 )
 

@@ -194,7 +194,7 @@ describe('the front of two shards', () => {
     )
     for (const frame of decoded) verifySegment({ root: file.root, sizeBytes: SIZE, ...frame })
     const raw = Buffer.from(await (await fetch(`${indexer.frontUrl}/v1/files/4/data`)).arrayBuffer())
-    assert.equal(Buffer.compare(raw.subarray(0, SIZE), file.data), 0)
+    assert.equal(Buffer.compare(raw, file.data), 0)
     assert.equal((await fetch(`${indexer.frontUrl}/v1/files/4/data?from=8`)).status, 416)
     assert.equal((await fetch(`${indexer.frontUrl}/v1/files/77/data`)).status, 404)
     assert.equal((await fetch(`${indexer.frontUrl}/v1/files/x/data`)).status, 400)
@@ -239,6 +239,19 @@ test('a front whose shards do not cover the flow says which node is missing', as
     (result as { trusted: { url: string }[] }).trusted.map(({ url }) => url),
     [even.url],
   )
+})
+
+test('an indexer does not take the front of another, or its own, for a storage node', async (t) => {
+  const node = await startFakeNode()
+  const inner = await startTestIndexer({ nodes: [node.url] })
+  const outer = await startTestIndexer({ nodes: [node.url, inner.frontUrl] })
+  t.after(() => Promise.all([outer.close(), inner.close(), node.close()]))
+  const { result } = await rpc(outer.url, 'indexer_getShardedNodes')
+  assert.deepEqual(
+    (result as { trusted: { url: string }[] }).trusted.map(({ url }) => url),
+    [node.url],
+  )
+  assert.match(JSON.stringify(outer.health()), /front of an indexer/)
 })
 
 test('two sets of shards make two fronts, so that two replicas are two replicas', async (t) => {

@@ -71,9 +71,9 @@ test('nodes of which the discovery node told are used for files the trusted ones
   const peer = await startFakeNode({ files: [file] })
   const told = await startFakeNode({ files: [file] })
   trusted.peers = {
-    one: { url: peer.url, seenIps: [] },
+    one: { listeningAddresses: ['/ip4/1.2.3.4/tcp/1234', peer.url], seenIps: [] },
     broken: { seenIps: ['no address', '127.0.0.1'] },
-    rude: { url: 'file:///etc/passwd' },
+    rude: { listeningAddresses: ['file:///etc/passwd', 'http://user@127.0.0.1:1'] },
   }
   trusted.locations = [{ ip: '127.0.0.1', url: told.url, shardConfig: { shardId: 0, numShard: 1 } }]
   peer.finalized = false
@@ -102,7 +102,7 @@ test('nodes of which the discovery node told are used for files the trusted ones
 test('a peer cannot make the indexer call private addresses unless it is allowed', async (t) => {
   const trusted = await startFakeNode()
   const inside = await startFakeNode()
-  trusted.peers = { one: { url: inside.url }, two: { seenIps: ['127.0.0.1', '::1', '10.0.0.1'] } }
+  trusted.peers = { one: { listeningAddresses: [inside.url] }, two: { seenIps: ['127.0.0.1', '::1', '10.0.0.1'] } }
   const port = Number(new URL(inside.url).port)
   const indexer = await startTestIndexer({ nodes: [trusted.url], discovery: { adminUrl: trusted.url, ports: [port] } })
   t.after(() => Promise.all([indexer.close(), trusted.close(), inside.close()]))

@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { HttpError } from '#kit/http/http-error.ts'
 import { rpcHash, rpcUint } from '#kit/http/rpc-method.ts'
+import { SEGMENT_BYTES } from '#protocol/storage/constants.ts'
 import { segmentCount } from '#protocol/storage/padding.ts'
 import { encodeSegmentFrame, type SegmentFrame, SegmentFrameDecoder } from '#protocol/storage/segment-frame.ts'
 import { shardOwns } from '#protocol/storage/shard.ts'
@@ -13,6 +14,7 @@ import { bodyStream, startPieces, streamSegments } from '../segment-stream.ts'
 import type { FileInfo } from '../wire.ts'
 import type { WorkLimit } from '../work-limit.ts'
 import type { FrontNode } from './front-node.ts'
+import { liveStatus } from './status.ts'
 
 const UPLOAD_BODY_BYTES = 64 * 2 ** 20
 const UPLOAD_TIMEOUT_MS = 60_000
@@ -30,7 +32,9 @@ export function registerFrontBinary(parameters: FrontBinaryParameters): void {
     async (scope) => {
       // Frames are taken as they arrive, so the body is left to the handler.
       scope.addContentTypeParser('application/octet-stream', (_, payload, done) => done(null, payload))
+      scope.get('/v1/status', () => status(parameters))
       scope.get('/v1/files', (request) => fileByRoot(parameters, request))
+      scope.get('/v1/files/:txSeq', (request) => fileByTxSeq(parameters, request))
       scope.get('/v1/files/:txSeq/segments', (request, reply) => sendSegments(parameters, request, reply, 'frames'))
       scope.get('/v1/files/:txSeq/data', (request, reply) => sendSegments(parameters, request, reply, 'data'))
       scope.get('/v1/files/:txSeq/missing', (request) => missing(parameters, request))
@@ -60,6 +64,17 @@ async function fileByRoot({ front }: FrontBinaryParameters, request: FastifyRequ
   return known(await front.fileByRoot({ root, needAvailable: true }), { root })
 }
 
+async function fileByTxSeq({ front }: FrontBinaryParameters, request: FastifyRequest): Promise<FileInfo> {
+  const { txSeq } = parse(seqParams, request.params)
+  return known(await front.fileByTxSeq({ txSeq }), { txSeq })
+}
+
+async function status({ front }: FrontBinaryParameters) {
+  const merged = await liveStatus({ nodes: await front.cover() })
+  const { chainId, flowAddress } = merged?.networkIdentity ?? {}
+  return { chainId, flow: flowAddress, shard: { shardId: 0, numShard: 1 }, nextTxSeq: merged?.nextTxSeq, front: true }
+}
+
 async function sendSegments(
   { front, reader, metrics, downloads, readAhead, stallMs }: FrontBinaryParameters,
   request: FastifyRequest,
@@ -82,25 +97,23 @@ async function sendSegments(
   const release = await downloads.acquire()
   const controller = new AbortController()
   controller.signal.addEventListener('abort', release, { once: true })
+  const file = fileReference(info)
+  const nodes = front.readers()
+  const { signal } = controller
   async function* pieces(): AsyncGenerator<Uint8Array, void, undefined> {
-    const nodes = front.readers()
-    const file = fileReference(info)
-    for await (const segment of streamSegments({
-      reader,
-      file,
-      nodes,
-      from,
-      to,
-      readAhead,
-      signal: controller.signal,
-    })) {
+    const skipAbsent = form === 'frames'
+    for await (const segment of streamSegments({ reader, file, nodes, from, to, readAhead, skipAbsent, signal })) {
       metrics.frontSegments.inc({ direction: 'download' }, 1)
       if (form === 'frames') yield* encodeSegmentFrame(segment)
-      else yield segment.data
+      // The last segment is filled up to whole sectors; the file ends before that.
+      else yield segment.data.subarray(0, file.sizeBytes - segment.index * SEGMENT_BYTES)
     }
   }
   try {
     const started = await startPieces(pieces())
+    if (form === 'data') {
+      reply.header('content-length', Math.min(to * SEGMENT_BYTES, file.sizeBytes) - from * SEGMENT_BYTES)
+    }
     return await reply.type('application/octet-stream').send(bodyStream({ pieces: started, controller, stallMs }))
   } catch (error) {
     controller.abort(error)

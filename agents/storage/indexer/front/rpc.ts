@@ -22,7 +22,10 @@ export function frontMethods({ front, reader, metrics, retryMs }: FrontMethodsPa
 
   return {
     zgs_getStatus: rpcMethod({
-      handler: async (_, { signal }) => await liveStatus({ nodes: await front.cover(), signal }),
+      handler: async (_, { signal }) => ({
+        ...(await liveStatus({ nodes: await front.cover(), signal })),
+        front: true,
+      }),
     }),
     zgs_getShardConfig: rpcMethod({ handler: () => ({ shardId: 0, numShard: 1 }) }),
     zgs_getFileInfo: rpcMethod({

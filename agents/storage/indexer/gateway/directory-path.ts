@@ -1,4 +1,4 @@
-import { type DirectoryNode, decodeDirectory, InvalidDirectoryError } from './directory-blob.ts'
+import { DirectoryError, type DirectoryNode, decodeDirectory } from '#protocol/storage/directory.ts'
 import { GatewayError } from './envelope.ts'
 import type { GatewayParameters } from './gateway.ts'
 import { fromParts, type GatewayFile, openFile, openPart, readRange } from './gateway-file.ts'
@@ -67,7 +67,7 @@ async function readDirectory({
   try {
     return decodeDirectory(Buffer.concat(pieces))
   } catch (error) {
-    if (!(error instanceof InvalidDirectoryError)) throw error
+    if (!(error instanceof DirectoryError)) throw error
     throw new GatewayError({ kind: 'unsupportedType', data: error.message, cause: error })
   }
 }
