@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
+import { type KernelName, kernelNames } from './bind.ts'
 import { KernelError } from './error.ts'
 import { FIRST_FREE_ADDRESS, kernelMemory } from './memory.ts'
 import {
@@ -12,7 +13,7 @@ import {
   STATUS,
   type WorkerStart,
 } from './pool-protocol.ts'
-import { type KernelName, kernelModules, kernelNames } from './wasm.ts'
+import { kernelModules } from './wasm.ts'
 
 /** Workers a pool has unless told otherwise: one for each core, up to 16. */
 export const DEFAULT_WORKERS = Math.min(availableParallelism(), 16)

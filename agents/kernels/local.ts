@@ -1,5 +1,6 @@
+import type { KernelExports } from './bind.ts'
 import { FIRST_FREE_ADDRESS } from './memory.ts'
-import { instantiateKernels, type KernelExports } from './wasm.ts'
+import { instantiateKernels } from './wasm.ts'
 
 /** Bytes of the input region of this thread's instance. */
 export const INPUT_BYTES = 512 * 1024

@@ -1,6 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads'
+import { bindKernels, kernelNames } from './bind.ts'
 import { DONE, MAX_ARGUMENTS, RUNG, recordIndex, STATUS, type WorkerStart } from './pool-protocol.ts'
-import { bindKernels, kernelNames } from './wasm.ts'
 
 /**
  * A thread of a kernel pool. Once started it never returns to its event loop: it sleeps in `Atomics.wait`, where it

@@ -1,27 +1,11 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { bindKernels, type KernelExports } from './bind.ts'
 import { KernelError } from './error.ts'
 import { kernelMemory } from './memory.ts'
 import { isBuilt, PORTABLE_FILE, WIDE_FILE } from './sources.ts'
 import { compileWide, mayBeWide } from './wide.ts'
-
-/** What the compiled module offers. All arguments are addresses in its memory, or counts. */
-export interface KernelExports {
-  /** (src, dst, n): hashes of n sectors of 256 bytes. */
-  leafHashes(src: number, dst: number, n: number): void
-  /** (src, dst, n): hashes of n nodes of 64 bytes; dst may equal src. */
-  nodeHashes(src: number, dst: number, n: number): void
-  /** (h, n): n hashes become ceil(n / 2), in place. */
-  foldLevel(h: number, n: number): void
-  /** (h, n): n hashes become their root, in place. */
-  fold(h: number, n: number): void
-  /** (src, sectors, padded, work, dst): roots of consecutive segments; work is 32 KiB. */
-  segmentRoots(src: number, sectors: number, padded: number, work: number, dst: number): void
-}
-
-/** Name of a kernel. */
-export type KernelName = keyof KernelExports
 
 /** An instance with a memory of its own. */
 export interface Kernels {
@@ -50,28 +34,6 @@ export function instantiateKernels({ freeBytes }: { freeBytes: number }): Kernel
   const memory = kernelMemory({ freeBytes })
   const exports = bindKernels({ modules: kernelModules(), memory })
   return { exports, memory, bytes: new Uint8Array(memory.buffer) }
-}
-
-/**
- * Instantiates modules over one memory; the functions of later ones take the place of earlier ones. The memory must
- * not belong to another instance: their scratch would collide and digests come out wrong.
- */
-export function bindKernels({ modules, memory }: BindKernelsParameters): KernelExports {
-  const instances = modules.map((module) => new WebAssembly.Instance(module, { env: { memory } }).exports)
-  return Object.assign({}, ...instances)
-}
-
-export interface BindKernelsParameters {
-  modules: WebAssembly.Module[]
-  memory: WebAssembly.Memory
-}
-
-/** Names of the kernels in modules: every kernel is in the first. */
-export function kernelNames([portable]: WebAssembly.Module[]): string[] {
-  if (!portable) return []
-  return WebAssembly.Module.exports(portable)
-    .filter(({ kind }) => kind === 'function')
-    .map(({ name }) => name)
 }
 
 function compile(): WebAssembly.Module[] {
