@@ -60,11 +60,10 @@ export async function deployWeightless(run: DeployParametersOfRun): Promise<Depl
   const { chain, account, record, network, signal, onEvent = () => {} } = run
   const parameters = validateParameters(run.parameters)
   const artifacts = loadArtifacts()
-  const genesisHash = await genesisHashOf(chain)
 
   const existing = record === undefined ? undefined : readDeployment(record)
   if (existing !== undefined) {
-    const outdated = await checkRecord({ chain, deployment: existing, parameters, genesisHash, artifacts })
+    const outdated = await checkRecord({ chain, deployment: existing, parameters, artifacts })
     await onEvent({ type: 'unchanged', deployment: existing, outdated })
     return existing
   }
@@ -75,10 +74,9 @@ export async function deployWeightless(run: DeployParametersOfRun): Promise<Depl
       record,
       deployer: account.address,
       parameters,
-      genesisHash,
       artifacts,
       onEvent,
-    })) ?? (await plannedProgress({ chain, deployer: account.address, parameters, genesisHash }))
+    })) ?? (await plannedProgress({ chain, deployer: account.address, parameters }))
   for (let plan = 1; ; plan += 1) {
     const outcome = await carryOut({ chain, account, parameters, progress, record, signal, onEvent, artifacts })
     if (outcome === 'done') break
@@ -92,7 +90,7 @@ export async function deployWeightless(run: DeployParametersOfRun): Promise<Depl
       })
     }
     await onEvent({ type: 'restarted', reason: 'another transaction of this account took a planned nonce', abandoned })
-    progress = await plannedProgress({ chain, deployer: account.address, parameters, genesisHash })
+    progress = await plannedProgress({ chain, deployer: account.address, parameters })
   }
 
   await onEvent({ type: 'verifying' })
@@ -103,7 +101,6 @@ export async function deployWeightless(run: DeployParametersOfRun): Promise<Depl
     version: 1,
     chainId: chain.id,
     ...(network === undefined ? {} : { network }),
-    genesisHash,
     block: firstBlockOf(details),
     deployer: account.address,
     gitCommit: gitCommit(),
@@ -134,14 +131,13 @@ export async function dryRun({
 }): Promise<{ unchanged: Deployment } | { estimate: DeployEstimate; done: ContractName[] }> {
   const parameters = validateParameters(input)
   const artifacts = loadArtifacts()
-  const genesisHash = await genesisHashOf(chain)
   const existing = record === undefined ? undefined : readDeployment(record)
   if (existing !== undefined) {
-    await checkRecord({ chain, deployment: existing, parameters, genesisHash, artifacts })
+    await checkRecord({ chain, deployment: existing, parameters, artifacts })
     return { unchanged: existing }
   }
-  const resumable = await resumableProgress({ chain, record, deployer, parameters, genesisHash, artifacts })
-  const progress = resumable ?? (await plannedProgress({ chain, deployer, parameters, genesisHash }))
+  const resumable = await resumableProgress({ chain, record, deployer, parameters, artifacts })
+  const progress = resumable ?? (await plannedProgress({ chain, deployer, parameters }))
   const plan = planDeployment({ deployer, baseNonce: progress.baseNonce, parameters, artifacts })
   const missing = plan.filter(({ name }) => progress.contracts[name]?.codeHash === undefined)
   return {
@@ -232,12 +228,6 @@ async function receiptFacts({
     block: Number(known.blockNumber),
     gasUsed: known.gasUsed.toString(),
   }
-}
-
-/** Hash of block 0, or of block 1 on chains that do not serve block 0. */
-async function genesisHashOf(chain: Chain): Promise<Hash> {
-  const { hash } = await chain.client.getBlock({ blockNumber: 0n })
-  return hash
 }
 
 function complete({ contracts }: DeploymentProgress): Record<ContractName, DeployedContract> {

@@ -24,8 +24,6 @@ export interface Deployment {
   version: 1
   chainId: number
   network?: string | undefined
-  /** Hash of block 0: two chains with one id are not one chain. */
-  genesisHash: Hash
   /** The block from which on logs of these contracts can appear. */
   block: number
   deployer: Address
@@ -40,7 +38,6 @@ export interface Deployment {
 export interface DeploymentProgress {
   version: 1
   chainId: number
-  genesisHash: Hash
   deployer: Address
   baseNonce: number
   parameters: Record<string, string | number>
@@ -58,7 +55,7 @@ const deployedContract = z.object({
   codeHash: hex.optional(),
 })
 const parameters = z.record(z.string(), z.union([z.string(), z.number()]))
-const common = { version: z.literal(1), chainId: z.int(), genesisHash: hex, deployer: hex, parameters }
+const common = { version: z.literal(1), chainId: z.int(), deployer: hex, parameters }
 
 const deploymentSchema = z.object({
   ...common,

@@ -1,4 +1,4 @@
-import type { Address, Hash } from 'viem'
+import type { Address } from 'viem'
 import type { Chain } from '#kit/chain/client.ts'
 import type { Artifact } from './artifact.ts'
 import type { DeployEvent } from './deploy.ts'
@@ -26,21 +26,19 @@ export async function checkRecord({
   chain,
   deployment,
   parameters,
-  genesisHash,
   artifacts,
 }: {
   chain: Chain
   deployment: Deployment
   parameters: DeployParameters
-  genesisHash: Hash
   artifacts: Record<ContractName, Artifact>
 }): Promise<ContractName[]> {
-  if (deployment.chainId !== chain.id || deployment.genesisHash !== genesisHash) {
+  if (deployment.chainId !== chain.id) {
     throw new DeployError({
       code: 'DEPLOY_RECORD',
-      message: `the record is of chain ${deployment.chainId} with genesis ${deployment.genesisHash}, this is chain ${chain.id} with genesis ${genesisHash}`,
-      fix: 'move the record away to deploy on this chain',
-      details: { recorded: deployment.genesisHash, found: genesisHash },
+      message: `the record is of chain ${deployment.chainId}, this is chain ${chain.id}`,
+      fix: 'give the record of this chain, or none',
+      details: { recorded: deployment.chainId, found: chain.id },
     })
   }
   const recorded = validateParameters(deployment.parameters)
@@ -61,7 +59,7 @@ export async function checkRecord({
     throw new DeployError({
       code: 'DEPLOY_CODE',
       message: `${missing} at ${deployment.contracts[missing]} is not the code that was recorded`,
-      fix: 'check the RPC endpoint; move the record away to deploy anew',
+      fix: 'check the RPC endpoint; if this is another chain with the same id, move the record away to deploy anew',
       details: { contract: missing, address: deployment.contracts[missing] },
     })
   }
@@ -81,18 +79,15 @@ export async function plannedProgress({
   chain,
   deployer,
   parameters,
-  genesisHash,
 }: {
   chain: Chain
   deployer: Address
   parameters: DeployParameters
-  genesisHash: Hash
 }): Promise<DeploymentProgress> {
   const baseNonce = await chain.client.getTransactionCount({ address: deployer, blockTag: 'pending' })
   return {
     version: 1,
     chainId: chain.id,
-    genesisHash,
     deployer,
     baseNonce,
     parameters: parametersJson(parameters),
@@ -110,7 +105,6 @@ export async function resumableProgress({
   record,
   deployer,
   parameters,
-  genesisHash,
   artifacts,
   onEvent = () => {},
 }: {
@@ -118,18 +112,17 @@ export async function resumableProgress({
   record: string | undefined
   deployer: Address
   parameters: DeployParameters
-  genesisHash: Hash
   artifacts: Record<ContractName, Artifact>
   onEvent?: (event: DeployEvent) => void | Promise<void>
 }): Promise<DeploymentProgress | undefined> {
   const left = record === undefined ? undefined : readProgress(record)
   if (record === undefined || left === undefined) return undefined
-  if (left.chainId !== chain.id || left.genesisHash !== genesisHash) {
+  if (left.chainId !== chain.id) {
     throw new DeployError({
       code: 'DEPLOY_RECORD',
-      message: `${progressFile(record)} is of another chain (${left.chainId})`,
-      fix: 'move it away to deploy on this chain',
-      details: { recorded: left.genesisHash, found: genesisHash },
+      message: `${progressFile(record)} is of chain ${left.chainId}, this is chain ${chain.id}`,
+      fix: 'give the record of this chain, or none',
+      details: { recorded: left.chainId, found: chain.id },
     })
   }
   const plan = planDeployment({ deployer, baseNonce: left.baseNonce, parameters, artifacts })

@@ -9,7 +9,6 @@ const { values } = parseArgs({
   options: {
     port: { type: 'string' },
     state: { type: 'string' },
-    log: { type: 'string' },
     'block-time': { type: 'string', default: '1' },
     'state-interval': { type: 'string', default: '30' },
   },
@@ -21,7 +20,6 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => a
 const chain = await startLocalChain({
   port: Number(values.port),
   statePath: values.state,
-  logPath: values.log,
   blockTimeSeconds: Number(values['block-time']),
   mixedMining: true,
   // The state is also written now and then, so that a crash of the machine costs seconds of the chain, not all of it.

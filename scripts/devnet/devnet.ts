@@ -4,6 +4,7 @@ import { privateKeyToAccount } from 'viem/accounts'
 import { connectChain } from '#kit/chain/client.ts'
 import { DEV_ACCOUNTS, LOCAL_CHAIN_ID } from '#kit/chain/local-chain.ts'
 import { deployWeightless } from '../deploy/deploy.ts'
+import { DeployError } from '../deploy/error.ts'
 import { presets } from '../deploy/parameters.ts'
 import { type Deployment, readDeployment } from '../deploy/record.ts'
 import { localUrl, type NodePlan, planNodes, writeIndexerConfig, writeNodeConfig } from './agent-config.ts'
@@ -107,7 +108,6 @@ export async function startDevnet(parameters: DevnetParameters): Promise<Devnet>
       path.join(import.meta.dirname, 'chain-process.ts'),
       ...['--port', String(port('chain'))],
       ...['--state', layout.chainStateFile],
-      ...['--log', path.join(layout.logsDirectory, 'anvil.log')],
     ])
     const chainTarget: HealthTarget = {
       name: 'chain',
@@ -207,6 +207,14 @@ async function deploy({
           say(`note: the sources of ${names} have changed since they were deployed here; --fresh deploys them anew`)
         }
       },
+    })
+  } catch (cause) {
+    if (!(cause instanceof DeployError) || cause.code !== 'DEPLOY_CODE') throw cause
+    throw new DevnetError({
+      code: 'DEVNET_DIRECTORY',
+      message: `the chain of this devnet has lost its contracts: ${cause.message}`,
+      fix: 'start over with --fresh',
+      cause,
     })
   } finally {
     chain.close()

@@ -133,9 +133,14 @@ function readyText({ devnet, directory, io }: { devnet: Devnet; directory: strin
     `  ${command} download ROOT -o copy.md`,
     `  ${command} status`,
     '',
-    `Data, configuration and logs: ${path.relative(io.cwd, directory) || '.'}`,
+    `Data, configuration and logs: ${shortPath({ directory, io })}`,
     'Ctrl-C stops it; the data stays.',
   ]
+}
+
+function shortPath({ directory, io }: { directory: string; io: CliIo }): string {
+  const relative = path.relative(io.cwd, directory)
+  return relative === '' || relative.startsWith('..') ? directory : relative
 }
 
 /** The command as it can be typed in the directory this one was typed in. */

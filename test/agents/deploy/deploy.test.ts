@@ -215,7 +215,7 @@ describe('deployWeightless', () => {
     await assert.rejects(deployWeightless({ chain, account, parameters, record }), refused('DEPLOY_CODE'))
     await anvil.rpc('anvil_setCode', [deployment.contracts.FixedPriceMarket, code])
 
-    const otherAnvil = await startAnvil({ args: ['--timestamp', '1000000'] })
+    const otherAnvil = await startAnvil({ chainId: 31338 })
     const otherChain = await connectChain({ rpcUrls: [otherAnvil.url] })
     try {
       const onOther = deployWeightless({ chain: otherChain, account, parameters, record })
