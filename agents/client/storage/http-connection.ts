@@ -58,19 +58,29 @@ export function openHttpConnection({
         path: `${prefix}${path}`,
         headers: { ...headers, ...(body === undefined ? {} : { 'content-length': String(body.lengthBytes) }) },
         highWaterMark: SEND_BUFFER_BYTES,
-        signal,
       } as http.RequestOptions)
       let answered = false
+      let stalled: Error | undefined
+      // Not the `signal` option: that one may hit the next request on a kept-alive socket.
+      const onAbort = () => outgoing.destroy()
+      signal?.addEventListener('abort', onAbort, { once: true })
+      outgoing.on('close', () => signal?.removeEventListener('abort', onAbort))
       outgoing.setTimeout(idleTimeoutMs, () => {
-        outgoing.destroy(new Error(`nothing moved for ${idleTimeoutMs} ms`))
+        stalled = new Error(`nothing moved for ${idleTimeoutMs} ms`)
+        // Without an error: one given here would be raised on the socket, where nobody listens between two requests.
+        outgoing.destroy()
       })
       outgoing.on('response', (response) => {
         answered = true
+        // Whoever reads the body hears of errors there; without a reader an error must not end the process.
+        response.on('error', () => {})
+        response.on('end', () => signal?.removeEventListener('abort', onAbort))
         resolve({ status: response.statusCode ?? 0, headers: response.headers, body: response })
       })
       outgoing.on('error', (cause) => {
         if (signal?.aborted) reject(signal.reason)
-        else reject(new NodeUnreachableError({ url, reason: describeFailure(cause), cause }))
+        else
+          reject(new NodeUnreachableError({ url, reason: describeFailure(stalled ?? cause), cause: stalled ?? cause }))
       })
       if (body === undefined) {
         outgoing.end()

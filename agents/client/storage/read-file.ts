@@ -1,20 +1,21 @@
 import type { Hash } from '#protocol/hex.ts'
-import { SEGMENT_BYTES } from '#protocol/storage/constants.ts'
+import { cryptAt, MAX_HEADER_BYTES } from '#protocol/storage/encryption.ts'
 import type { StorageConnection } from './connection.ts'
+import { type Decryption, type OpenedEncryption, openEncryption } from './encryption.ts'
 import type { TransferListener } from './events.ts'
 import { type LocatedFile, locateFile } from './locate-file.ts'
-import { type DownloadWindow, downloadSegments } from './segment-download.ts'
-
-/** Segments fetched ahead of the reader: 8 MiB of memory at most. */
-const WINDOW_SEGMENTS = 32
+import { readLocated } from './read-located.ts'
 
 export interface ReadFileParameters {
-  root: Hash
+  /** Root of the file; for one that was split on upload, the roots of its fragments in order. */
+  root: Hash | readonly Hash[]
   txSeq?: number | undefined
-  /** First byte. Default 0. */
+  /** First byte (of the plaintext, with `decryption`). Default 0. */
   offset?: number | undefined
   /** Default: to the end. A range that ends past the file is cut. */
   length?: number | undefined
+  /** Keys, for a file that was encrypted on upload. */
+  decryption?: Decryption | undefined
   signal?: AbortSignal | undefined
   onEvent?: TransferListener | undefined
 }
@@ -23,7 +24,7 @@ export interface ReadFileParameters {
  * A stored file, or a range of it, as a stream of verified bytes in order. Memory stays at a few segments whatever the
  * file's size; leaving the loop early stops the download.
  *
- * @throws as {@link locateFile} and downloadSegments
+ * @throws RootUnknownError, FileNotStoredError, NodeLacksSegmentError, SegmentCorruptError, DecryptionKeyError
  * @example
  * for await (const bytes of readFile(connection, { root, offset: 0, length: 1024 })) process.stdout.write(bytes)
  */
@@ -31,66 +32,55 @@ export async function* readFile(
   connection: StorageConnection,
   parameters: ReadFileParameters,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const file = await locateFile(connection, parameters)
-  yield* readLocated(connection, { ...parameters, file })
+  const { root, txSeq, offset = 0, length, decryption, signal, onEvent } = parameters
+  const files: LocatedFile[] = []
+  for (const each of typeof root === 'string' ? [root] : root) {
+    files.push(await locateFile(connection, { root: each, txSeq, signal }))
+  }
+  const range = { files, offset, length, signal, onEvent }
+  if (decryption === undefined) {
+    yield* readStored(connection, range)
+    return
+  }
+  const opened = await openStored(connection, { files, decryption, signal })
+  let at = offset
+  for await (const data of readStored(connection, { ...range, offset: opened.headerBytes + offset })) {
+    yield cryptAt({ key: opened.key, nonce: opened.nonce, offset: at, data })
+    at += data.length
+  }
 }
 
-export interface ReadLocatedParameters extends Omit<ReadFileParameters, 'root' | 'txSeq'> {
-  file: LocatedFile
-}
-
-/** {@link readFile} for a file whose nodes are known. */
-export async function* readLocated(
+/** The encryption of a stored stream, from its first bytes. @throws DecryptionKeyError */
+export async function openStored(
   connection: StorageConnection,
-  { file, offset = 0, length, signal, onEvent }: ReadLocatedParameters,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  const end = Math.min(file.sizeBytes, offset + (length ?? Number.POSITIVE_INFINITY))
-  if (!(offset >= 0) || end <= offset) return
-  const first = Math.floor(offset / SEGMENT_BYTES)
-  const count = Math.ceil(end / SEGMENT_BYTES) - first
-  const indexes = Array.from({ length: count }, (_, at) => first + at)
-  const arrived = new Map<number, Uint8Array>()
-  const stop = new AbortController()
-  let next = first
-  let wake: () => void = () => {}
-  const window: DownloadWindow = { allows: (index) => index < next + WINDOW_SEGMENTS }
-  let failure: { reason: unknown } | undefined
-  const running = downloadSegments({
-    root: file.root,
-    sizeBytes: file.sizeBytes,
-    holders: file.holders,
-    indexes,
-    limits: connection.limits,
-    window,
-    deliver: ({ index, data }) => {
-      arrived.set(index, data)
-      wake()
-    },
-    signal: signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]),
-    onEvent,
-  }).catch((reason: unknown) => {
-    failure = { reason }
-    wake()
-  })
+  {
+    files,
+    decryption,
+    signal,
+  }: { files: readonly LocatedFile[]; decryption: Decryption; signal?: AbortSignal | undefined },
+): Promise<OpenedEncryption> {
+  const head: Uint8Array[] = []
+  for await (const part of readStored(connection, { files, offset: 0, length: MAX_HEADER_BYTES, signal }))
+    head.push(part)
+  return openEncryption({ head: Buffer.concat(head), decryption })
+}
 
-  try {
-    while (next < first + count) {
-      const data = arrived.get(next)
-      if (data === undefined) {
-        if (failure !== undefined) throw failure.reason
-        await new Promise<void>((resolve) => {
-          wake = resolve
-        })
-        continue
-      }
-      arrived.delete(next)
-      const start = next * SEGMENT_BYTES
-      next += 1
-      window.onAdvance?.()
-      yield data.subarray(Math.max(0, offset - start), Math.min(data.length, end - start))
-    }
-  } finally {
-    stop.abort(new DOMException('the reader has left', 'AbortError'))
-    await running
+interface ReadStoredParameters extends Pick<ReadFileParameters, 'length' | 'signal' | 'onEvent'> {
+  files: readonly LocatedFile[]
+  offset: number
+}
+
+/** A range of the concatenation of several stored files. */
+async function* readStored(
+  connection: StorageConnection,
+  { files, offset, length = Number.POSITIVE_INFINITY, signal, onEvent }: ReadStoredParameters,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const end = offset + length
+  let start = 0
+  for (const file of files) {
+    const from = Math.max(0, offset - start)
+    const to = Math.min(file.sizeBytes, end - start)
+    if (from < to) yield* readLocated(connection, { file, offset: from, length: to - from, signal, onEvent })
+    start += file.sizeBytes
   }
 }

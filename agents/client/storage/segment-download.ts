@@ -74,6 +74,7 @@ class Run {
   readonly #signal: AbortSignal
   #failure: { reason: unknown } | undefined
   readonly #totalBytes: number
+  readonly #requests = new Set<{ left: Set<number>; cancel: AbortController }>()
   #doneBytes = 0
   #wake: () => void = () => {}
   #changed: Promise<void>
@@ -135,6 +136,8 @@ class Run {
     const left = new Set(indexes)
     const tasks = new Set<Promise<void>>()
     const cancel = new AbortController()
+    const request = { left, cancel }
+    this.#requests.add(request)
     let bad: unknown
     try {
       const frames = fetchSegments({
@@ -163,6 +166,7 @@ class Run {
       await Promise.all(tasks)
       await this.#afterFailure(source, indexes, bad ?? error)
     } finally {
+      this.#requests.delete(request)
       this.#notify()
     }
   }
@@ -196,8 +200,8 @@ class Run {
     }
     this.#doneBytes += wantedBytes
     onEvent?.({ type: 'receiving', doneBytes: this.#doneBytes, totalBytes: this.#totalBytes })
-    // What is still in flight now is being fetched a second time.
-    if (this.#ledger.complete) this.#stop.abort()
+    // What has not come by now was fetched a second time from elsewhere.
+    if (this.#ledger.complete) for (const { left, cancel } of this.#requests) if (left.size > 0) cancel.abort()
   }
 
   async #afterFailure(source: Source, indexes: readonly number[], error: unknown): Promise<void> {
@@ -206,10 +210,10 @@ class Run {
     source.lied ||= error instanceof InvalidSegmentError
     const reason = source.lied ? `sent bytes that do not match the root (${reasonOf(error)})` : reasonOf(error)
     for (const index of indexes) this.#ledger.giveBack({ url, index, reason, final: source.lied })
-    if (this.#signal.aborted) return
+    if (this.#signal.aborted || this.#ledger.complete || source.left !== undefined) return
     source.failures += 1
     if (source.lied || source.failures >= limits.attempts) {
-      source.left ??= reason
+      source.left = reason
       onEvent?.({ type: 'node-dropped', url, reason })
       return
     }

@@ -68,70 +68,63 @@ export async function submitFile(
     tags,
   })
 
-  return connection.exclusively(`${chain.id}/${account.address}`, async () => {
-    const journalled = await journal.read()
-    if (journalled === undefined && parameters.force !== true) {
-      const earlier = await searchChain({ chain, flow, identity, fromBlock: parameters.searchFromBlock })
-      const found = earlier.find(same)
-      if (found !== undefined) {
-        onEvent?.({ type: 'submission-found', txSeq: found.txSeq, by: 'chain' })
-        return { txSeq: found.txSeq, block: found.block, txHash: undefined, feeWei: 0n, paid: false }
-      }
-    }
-    const quote = await quoteSubmission({ chain, flow, nodes: tree.nodes })
-    const send = (data: Hex, gas: bigint): SendOnceParameters => ({
-      chain,
-      account,
-      journal,
-      root: tree.root,
-      to: flow,
-      data,
-      gas,
-      valueWei: quote.feeWei,
-      timeoutMs: limits.receiptTimeoutMs,
-      pollIntervalMs: limits.pollIntervalMs,
-      signal,
-      onSent: (txHash) => onEvent?.({ type: 'transaction-sent', txHash }),
-      onWaiting: ({ waitedMs, reason }) =>
-        onEvent?.({
-          type: 'waiting',
-          for: 'receipt',
-          waitedMs,
-          missing: [{ url: chain.endpoints[0] ?? 'chain', reason }],
-        }),
-    })
-
-    if (journalled !== undefined) {
-      // The balance may be spent on that very transaction: its data is known, no trial is needed.
-      const receipt = await resumeSend(journalled, send('0x', 0n))
-      if (receipt !== undefined) {
-        const event = readSubmitEvents({ flow, logs: receipt.logs }).find(same)
-        if (event !== undefined) {
-          onEvent?.({ type: 'submission-found', txSeq: event.txSeq, by: 'journal' })
-          return { txSeq: event.txSeq, block: event.block, txHash: receipt.transactionHash, feeWei: 0n, paid: false }
-        }
-        await journal.remove()
-      }
-    }
-
-    onEvent?.({ type: 'fee', feeWei: quote.feeWei, sectors: quote.sectors })
-    const { data, gas } = await prepareSubmit({
-      chain,
-      flow,
-      submission,
-      submitter: account.address,
-      feeWei: quote.feeWei,
-    })
-    const parametersOfSend = send(data, gas)
-    const entry = await signAndSend(parametersOfSend)
-    const receipt = await resumeSend(entry, parametersOfSend)
-    const event = receipt === undefined ? undefined : readSubmitEvents({ flow, logs: receipt.logs }).find(same)
-    if (receipt === undefined || event === undefined) {
-      throw new FlowRefusedError({ flow, reason: 'the transaction was replaced, or left no Submit event' })
-    }
-    onEvent?.({ type: 'transaction-mined', txHash: receipt.transactionHash, txSeq: event.txSeq, block: event.block })
-    return { txSeq: event.txSeq, block: event.block, txHash: receipt.transactionHash, feeWei: quote.feeWei, paid: true }
+  const quote = await quoteSubmission({ chain, flow, nodes: tree.nodes })
+  const send = (data: Hex, gas: bigint): SendOnceParameters => ({
+    chain,
+    account,
+    journal,
+    root: tree.root,
+    to: flow,
+    data,
+    gas,
+    valueWei: quote.feeWei,
+    timeoutMs: limits.receiptTimeoutMs,
+    pollIntervalMs: limits.pollIntervalMs,
+    signal,
+    onSent: (txHash) => onEvent?.({ type: 'transaction-sent', txHash }),
+    onWaiting: ({ waitedMs, reason }) =>
+      onEvent?.({
+        type: 'waiting',
+        for: 'receipt',
+        waitedMs,
+        missing: [{ url: chain.endpoints[0] ?? 'chain', reason }],
+      }),
   })
+
+  for (;;) {
+    // Only signing and sending happens under the lock, so that several files share a block.
+    const begun = await connection.exclusively(`${chain.id}/${account.address}`, async () => {
+      const journalled = await journal.read()
+      if (journalled !== undefined) return { type: 'journalled' as const, entry: journalled }
+      const earlier =
+        parameters.force === true
+          ? []
+          : await searchChain({ chain, flow, identity, fromBlock: parameters.searchFromBlock })
+      const found = earlier.find(same)
+      if (found !== undefined) return { type: 'found' as const, event: found }
+      onEvent?.({ type: 'fee', feeWei: quote.feeWei, sectors: quote.sectors })
+      const trial = { chain, flow, submission, submitter: account.address, feeWei: quote.feeWei }
+      const { data, gas } = await prepareSubmit(trial)
+      return { type: 'sent' as const, entry: await signAndSend(send(data, gas)) }
+    })
+    if (begun.type === 'found') {
+      const { txSeq, block } = begun.event
+      onEvent?.({ type: 'submission-found', txSeq, by: 'chain' })
+      return { txSeq, block, txHash: undefined, feeWei: 0n, paid: false }
+    }
+    const receipt = await resumeSend(begun.entry, send('0x', 0n))
+    const event = receipt === undefined ? undefined : readSubmitEvents({ flow, logs: receipt.logs }).find(same)
+    const paid = begun.type === 'sent'
+    if (receipt !== undefined && event !== undefined) {
+      const { txSeq, block } = event
+      const txHash = receipt.transactionHash
+      if (paid) onEvent?.({ type: 'transaction-mined', txHash, txSeq, block })
+      else onEvent?.({ type: 'submission-found', txSeq, by: 'journal' })
+      return { txSeq, block, txHash, feeWei: paid ? quote.feeWei : 0n, paid }
+    }
+    await journal.remove()
+    if (paid) throw new FlowRefusedError({ flow, reason: 'the transaction was replaced, or left no Submit event' })
+  }
 }
 
 /** Forget a submission's journal entry: its file is stored, so repeating the upload needs the entry no more. */

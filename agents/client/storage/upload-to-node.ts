@@ -21,6 +21,8 @@ export interface UploadToNodeParameters {
   txSeq: number
   /** Block of the submission, where known: lets the wait say how far behind the node is. */
   block: number | undefined
+  /** The chain confirms the submission at this place: a node that does not find it is waited for. */
+  confirmed?: boolean | undefined
   tree: FileTree
   source: ByteSource
   limits: StorageLimits
@@ -65,11 +67,15 @@ export async function uploadToNode(parameters: UploadToNodeParameters): Promise<
   }
 }
 
+/** Looks at a node that has read past the submission's block without finding it, before the chain is asked again. */
+const PASSED_LOOKS = 8
+
 /** Until the node has read the submission from the chain. */
 async function waitForEntry({
   target,
   txSeq,
   block,
+  confirmed,
   tree,
   limits,
   signal,
@@ -78,21 +84,20 @@ async function waitForEntry({
   const { node } = target
   const started = Date.now()
   let failures = 0
+  let passed = 0
   for (let round = 0; ; round++) {
     let reason: string
     try {
       const info = await node.fileInfo({ txSeq }, { signal })
       if (info?.root === tree.root && info.sizeBytes === tree.sizeBytes) return checkNotPruned(node.url, info)
       if (info !== null) {
-        throw new SubmissionMovedError({
-          code: 'SUBMISSION_MOVED',
-          message: `${node.url} has another file as submission ${txSeq}`,
-          fix: 'run the upload again: it finds the new place of the submission and does not pay again',
-          details: { txSeq, root: tree.root, found: info.root },
-        })
+        throw moved(`${node.url} has another file as submission ${txSeq}`, { txSeq, root: tree.root, found: info.root })
       }
       failures = 0
       const { logSyncHeight } = await node.status({ signal })
+      if (block !== undefined && confirmed !== true && logSyncHeight >= block) passed += 1
+      if (passed >= PASSED_LOOKS)
+        throw moved(`${node.url} has read past block ${block} without submission ${txSeq}`, { txSeq, block })
       reason = `has read the chain up to block ${logSyncHeight}${block === undefined ? '' : `, the submission is in block ${block}`}`
     } catch (error) {
       signal?.throwIfAborted()
@@ -247,6 +252,15 @@ function expand(ranges: readonly (readonly [number, number])[], owned: readonly 
     for (let index = from; index < Math.min(to, last); index++) if (ownedSet.has(index)) wanted.add(index)
   }
   return [...wanted].sort((a, b) => a - b)
+}
+
+function moved(message: string, details: Record<string, unknown>): SubmissionMovedError {
+  return new SubmissionMovedError({
+    code: 'SUBMISSION_MOVED',
+    message,
+    fix: 'run the upload again: it finds the new place of the submission and does not pay again',
+    details,
+  })
 }
 
 function checkNotPruned(url: string, info: FileInfo): FileInfo {

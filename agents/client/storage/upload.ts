@@ -69,6 +69,7 @@ export async function upload(connection: StorageConnection, parameters: UploadPa
     parameters.forceSubmit === true || tags !== '0x' ? undefined : await findSubmission({ tree, nodes: chosen, signal })
   if (found !== undefined) onEvent?.({ type: 'submission-found', txSeq: found.txSeq, by: 'nodes' })
 
+  let before: { txSeq: number; block: number | undefined } | undefined
   for (let move = 0; ; move++) {
     const submission =
       found !== undefined && move === 0
@@ -82,6 +83,8 @@ export async function upload(connection: StorageConnection, parameters: UploadPa
             signal,
             onEvent,
           })
+    const confirmed = before?.txSeq === submission.txSeq && before.block === submission.block
+    before = submission
     try {
       const stored = await storeEverywhere(connection, {
         ...parameters,
@@ -92,6 +95,7 @@ export async function upload(connection: StorageConnection, parameters: UploadPa
         replicas,
         method,
         ...submission,
+        confirmed,
       })
       await forgetSubmission(connection, { tree, flow: network.flow, tags })
       const { txSeq, txHash, feeWei, paid } = submission
@@ -127,6 +131,7 @@ interface StoreParameters extends UploadParameters {
   method: SelectionMethod
   txSeq: number
   block: number | undefined
+  confirmed: boolean
 }
 
 /** All chosen nodes at once; those that fail are replaced, and nodes that are done answer at once the second time. */
@@ -167,7 +172,7 @@ async function storeEverywhere(
 }
 
 async function storeOnce(connection: StorageConnection, parameters: StoreParameters) {
-  const { chosen, tree, source, txSeq, block, signal, onEvent } = parameters
+  const { chosen, tree, source, txSeq, block, confirmed, signal, onEvent } = parameters
   const bytes = new Map<string, { doneBytes: number; totalBytes: number }>()
   return Promise.all(
     chosen.map(async (target) => {
@@ -177,6 +182,7 @@ async function storeOnce(connection: StorageConnection, parameters: StoreParamet
           target,
           txSeq,
           block,
+          confirmed,
           tree,
           source,
           limits: connection.limits,

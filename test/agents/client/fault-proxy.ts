@@ -12,6 +12,8 @@ export type Fault =
   | { type: 'cut-answer'; afterBytes: number }
   /** So many bytes of the answer reach the client, then nothing more, with the connection open. */
   | { type: 'stall'; afterBytes: number }
+  /** The proxy answers itself. */
+  | { type: 'answer'; status: number; body: string }
   /** One bit of the answer's body is flipped. */
   | { type: 'flip'; atByte: number }
 
@@ -37,6 +39,11 @@ export async function startFaultProxy(target: string): Promise<FaultProxy> {
     const fault = proxy.fault({ method: request.method ?? '', path, count })
     if (fault?.type === 'refuse') {
       request.destroy()
+      return
+    }
+    if (fault?.type === 'answer') {
+      request.resume()
+      answer.writeHead(fault.status, { 'content-type': 'text/plain' }).end(fault.body)
       return
     }
     const outgoing = http.request(new URL(path, target), { method: request.method, headers: request.headers, agent })
@@ -86,7 +93,7 @@ function spoilAnswer({
 }: {
   incoming: http.IncomingMessage
   answer: http.ServerResponse
-  fault: Exclude<Fault, { type: 'refuse' | 'cut-request' }>
+  fault: Exclude<Fault, { type: 'refuse' | 'cut-request' | 'answer' }>
 }): void {
   let forwarded = 0
   incoming.on('data', (piece: Buffer) => {

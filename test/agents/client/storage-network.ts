@@ -22,14 +22,18 @@ export interface StorageNetwork {
   stop(): Promise<void>
 }
 
-/** One account per client, so that tests can look at balances. */
+export interface StartStorageNetworkParameters {
+  shards?: string[]
+  indexer?: boolean
+  /** Another Flow for the nodes to follow. */
+  flowOf?: ((anvil: Anvil) => Promise<{ flow: `0x${string}`; block: number }>) | undefined
+}
+
 export async function startStorageNetwork({
   shards = ['0/1'],
   indexer = false,
-}: {
-  shards?: string[]
-  indexer?: boolean
-} = {}): Promise<StorageNetwork> {
+  flowOf,
+}: StartStorageNetworkParameters = {}): Promise<StorageNetwork> {
   const dir = await mkdtemp(join(tmpdir(), 'weightless-client-'))
   const closers: (() => unknown)[] = [() => rm(dir, { recursive: true, force: true })]
   const stop = async () => {
@@ -39,16 +43,17 @@ export async function startStorageNetwork({
     const anvil = await startAnvil({ blockTimeSeconds: 1, mixedMining: true })
     closers.push(() => anvil.stop())
     const contracts = await deployStorageContracts({ url: anvil.url })
+    const followed = (await flowOf?.(anvil)) ?? contracts
     const log = createLog({ name: 'node', level: 'error' })
-    const nodes = []
+    const nodes: { url: string; running: RunningNode; restart(): Promise<void> }[] = []
     for (const [index, shard] of shards.entries()) {
       const config = (listen: string) =>
         nodeConfigSchema.parse({
           data: { dir: join(dir, `node-${index}`), shard },
           chain: {
             rpcUrls: [anvil.url],
-            flow: contracts.flow,
-            startBlock: contracts.block,
+            flow: followed.flow,
+            startBlock: followed.block,
             confirmations: 0,
             pollIntervalMs: 50,
           },

@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { memorySource } from '#protocol/storage/byte-source.ts'
+import { deployLegacyFlow } from './legacy-flow.ts'
+import { seededBytes, testSeed } from './seeded.ts'
+import { type StorageNetwork, startStorageNetwork } from './storage-network.ts'
+
+const seed = testSeed()
+const bytesOf = (name: string, length: number) => seededBytes({ seed: `${seed}/${name}`, length })
+
+describe(`paying (seed ${seed})`, () => {
+  let network: StorageNetwork
+  before(async () => {
+    network = await startStorageNetwork()
+  })
+  after(() => network.stop())
+
+  test('the fee is sectors times price, and the account loses that and gas, once', async () => {
+    const client = await network.client({ who: 5 })
+    const bytes = bytesOf('fee', 1_000_000)
+    const { connection } = client.storage
+    const { client: chain } = await connection.chain({ purpose: 'test' })
+    const address = connection.account?.address ?? '0x'
+    const before = await chain.getBalance({ address })
+    const { feeWei, txHash } = await client.storage.upload({ source: memorySource(bytes) })
+    // 3907 sectors of data; padded to a multiple of 4096 / 16.
+    assert.equal(feeWei, 4096n * network.contracts.pricePerSector)
+    const receipt = await chain.getTransactionReceipt({ hash: txHash ?? '0x' })
+    assert.equal(before - (await chain.getBalance({ address })), feeWei + receipt.gasUsed * receipt.effectiveGasPrice)
+  })
+
+  test('a submission that a reorganisation took back is sent again, not paid again', async () => {
+    const client = await network.client({ who: 6 })
+    const bytes = bytesOf('reorg', 500_000)
+    let reorganised: Promise<unknown> | undefined
+    const result = await client.storage.upload({
+      source: memorySource(bytes),
+      onEvent: ({ type }) => {
+        if (type === 'transaction-mined') reorganised ??= network.anvil.rpc('anvil_reorg', [1, []])
+      },
+    })
+    await reorganised
+    assert.equal(result.nodes[0]?.finalized, true)
+    const { client: chain } = await client.storage.connection.chain({ purpose: 'test' })
+    assert.equal(await chain.getTransactionCount({ address: client.storage.connection.account?.address ?? '0x' }), 1)
+  })
+
+  test('chain, Flow and nodes that do not belong together are told apart before anything is paid', async () => {
+    const wrong = await network.client({ flow: `0x${'77'.repeat(20)}` })
+    await assert.rejects(
+      wrong.storage.upload({ source: memorySource(bytesOf('mismatch', 1000)) }),
+      (error: Error & { code?: string }) => {
+        assert.equal(error.code, 'NETWORK_MISMATCH')
+        assert.match(error.message, new RegExp(network.contracts.flow.toLowerCase()))
+        return true
+      },
+    )
+  })
+
+  test('a chain that does not answer, no account, no chain: each is named', async () => {
+    const source = memorySource(bytesOf('settings', 1000))
+    const dead = await network.client({ rpcUrl: 'http://127.0.0.1:9' })
+    await assert.rejects(dead.storage.upload({ source }), { code: 'CHAIN_UNREACHABLE' })
+    const keyless = await network.client({ account: undefined })
+    await assert.rejects(keyless.storage.upload({ source }), { code: 'SETTING_MISSING', message: /account is needed/ })
+    const chainless = await network.client({ rpcUrl: undefined })
+    await assert.rejects(chainless.storage.upload({ source }), { code: 'SETTING_MISSING', message: /rpcUrl is needed/ })
+  })
+
+  test('an account that signs several uploads at once gives each its own nonce', async () => {
+    const client = await network.client({ who: 7 })
+    const results = await Promise.all(
+      [1, 2, 3, 4].map((which) =>
+        client.storage.upload({ source: memorySource(bytesOf(`parallel-${which}`, 20_000)) }),
+      ),
+    )
+    assert.equal(new Set(results.map(({ txSeq }) => txSeq)).size, 4)
+  })
+})
+
+describe(`a Flow that knows only the older submit (seed ${seed})`, () => {
+  let network: StorageNetwork
+  before(async () => {
+    network = await startStorageNetwork({ flowOf: ({ url }) => deployLegacyFlow({ url }) })
+  })
+  after(() => network.stop())
+
+  test('is found out by a trial, and used', async () => {
+    const client = await network.client()
+    const bytes = bytesOf('legacy', 700_000)
+    const { feeWei, nodes, root } = await client.storage.upload({ source: memorySource(bytes) })
+    assert.equal(feeWei, 7n * 2816n)
+    assert.equal(nodes[0]?.finalized, true)
+    const parts: Uint8Array[] = []
+    for await (const part of client.storage.readFile({ root })) parts.push(part)
+    assert.deepEqual(new Uint8Array(Buffer.concat(parts)), bytes)
+  })
+})
