@@ -28,6 +28,7 @@ export interface StorageContracts {
   flow: Address
   market: Address
   reward: Address
+  mine: Address
   /** Block of the first deployment: nothing of these contracts happened before it. */
   block: number
   /** Wei per sector. */
@@ -45,7 +46,23 @@ export interface DeployStorageContractsParameters {
   blocksPerEpoch?: number
   /** How long fees take to be released to miners, default 372 days. */
   releaseSeconds?: number
+  /** Parameters of mining other than the defaults: anything wins, one window per epoch. */
+  mining?: Partial<MiningParameters>
   privateKey?: Hex
+}
+
+export interface MiningParameters {
+  /** Attempts that an answer takes on average, default 1. */
+  difficulty: bigint
+  minDifficulty: bigint
+  /** Default 750, or what fits the epoch. */
+  targetMineBlocks: bigint
+  /** Default 10; twice as many are accepted per epoch. */
+  targetSubmissions: bigint
+  maxShards: bigint
+  nSubtasks: bigint
+  subtaskInterval: bigint
+  difficultyAdjustRatio: bigint
 }
 
 /**
@@ -59,6 +76,7 @@ export async function deployStorageContracts({
   pricePerSector = DEFAULT_PRICE,
   blocksPerEpoch = 1200,
   releaseSeconds = 372 * 86_400,
+  mining = {},
   privateKey = FIRST_DEV_KEY,
 }: DeployStorageContractsParameters): Promise<StorageContracts> {
   const account = privateKeyToAccount(privateKey)
@@ -79,6 +97,7 @@ export async function deployStorageContracts({
     ['storage/Flow', [governance, market, reward, BigInt(blocksPerEpoch), 0n]],
     ['storage/FixedPriceMarket', [governance, flow, reward, pricePerSector, maxPrice]],
     ['storage/StorageReward', [governance, flow, market, mine, BigInt(releaseSeconds)]],
+    ['storage/PoraMine', [governance, flow, reward, miningParameters(blocksPerEpoch, mining)]],
   ]
   const hashes: Hex[] = []
   for (const [index, [source, args]] of deployments.entries()) {
@@ -91,7 +110,21 @@ export async function deployStorageContracts({
     if (receipt.status !== 'success') throw new Error(`deployment ${hash} failed`)
     block = Math.min(block, Number(receipt.blockNumber))
   }
-  return { governance, flow, market, reward, block, pricePerSector, deployer: account.address }
+  return { governance, flow, market, reward, mine, block, pricePerSector, deployer: account.address }
+}
+
+function miningParameters(blocksPerEpoch: number, chosen: Partial<MiningParameters>): MiningParameters {
+  return {
+    difficulty: 1n,
+    minDifficulty: 0n,
+    targetMineBlocks: BigInt(Math.min(750, blocksPerEpoch - 2)),
+    targetSubmissions: 10n,
+    maxShards: 32n,
+    nSubtasks: 1n,
+    subtaskInterval: 100n,
+    difficultyAdjustRatio: 20n,
+    ...chosen,
+  }
 }
 
 async function readArtifact(source: string): Promise<{ abi: Abi; bytecode: Hex }> {

@@ -4,6 +4,7 @@ import { network } from 'hardhat'
 import type { fixedPriceMarketAbi } from '#protocol/abi/fixed-price-market.ts'
 import type { flowAbi } from '#protocol/abi/flow.ts'
 import type { governanceAbi } from '#protocol/abi/governance.ts'
+import type { poraMineAbi } from '#protocol/abi/pora-mine.ts'
 import type { storageRewardAbi } from '#protocol/abi/storage-reward.ts'
 
 /** A chain of one's own inside the test process. */
@@ -31,6 +32,7 @@ export interface StorageFixture {
     Record<typeof SUBMIT | typeof LEGACY_SUBMIT | typeof BATCH_SUBMIT | typeof LEGACY_BATCH_SUBMIT, BaseContractMethod>
   market: Bound<typeof fixedPriceMarketAbi>
   reward: Bound<typeof storageRewardAbi>
+  mine: Bound<typeof poraMineAbi>
   pricePerSector: bigint
 }
 
@@ -39,6 +41,33 @@ export interface FixtureParameters {
   blocksPerEpoch?: number
   deployDelay?: number
   connection?: Connection
+  mining?: Partial<MineParameters>
+}
+
+export interface MineParameters {
+  difficulty: bigint
+  minDifficulty: bigint
+  targetMineBlocks: number
+  targetSubmissions: number
+  maxShards: number
+  nSubtasks: number
+  subtaskInterval: number
+  difficultyAdjustRatio: number
+}
+
+/** One window that fits any epoch of 3 blocks or more, and a target that almost any hash is below. */
+export function miningParameters(blocksPerEpoch: number, chosen: Partial<MineParameters> = {}): MineParameters {
+  return {
+    difficulty: 1n,
+    minDifficulty: 0n,
+    targetMineBlocks: Math.min(750, blocksPerEpoch - 2),
+    targetSubmissions: 10,
+    maxShards: 32,
+    nSubtasks: 1,
+    subtaskInterval: 100,
+    difficultyAdjustRatio: 20,
+    ...chosen,
+  }
 }
 
 /** Deploys the storage contracts on a fresh simulated chain. The first signer governs them without delay. */
@@ -47,6 +76,7 @@ export async function deployStorage({
   blocksPerEpoch = 1_000_000_000,
   deployDelay = 0,
   connection,
+  mining,
 }: FixtureParameters = {}): Promise<StorageFixture> {
   const chain = connection ?? (await network.create())
   const { ethers } = chain
@@ -66,12 +96,20 @@ export async function deployStorage({
     pricePerSector * 100n,
   ])
   const reward = await ethers.deployContract('StorageReward', [governanceAt, flowAt, marketAt, mineAt, RELEASE_SECONDS])
+  const mine = await ethers.deployContract('PoraMine', [
+    governanceAt,
+    flowAt,
+    rewardAt,
+    miningParameters(blocksPerEpoch, mining),
+  ])
+  if ((await mine.getAddress()) !== mineAt) throw new Error('the addresses were worked out wrong')
   return {
     connection: chain,
     governance: governance as StorageFixture['governance'],
     flow: flow as StorageFixture['flow'],
     market: market as StorageFixture['market'],
     reward: reward as StorageFixture['reward'],
+    mine: mine as StorageFixture['mine'],
     pricePerSector,
   }
 }

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import { Math } from "@openzeppelin/contracts/utils/math/Math.sol";
+
+/// @title Difficulty
+/// @notice How the mining target moves. A higher target is easier. Targets move in steps of 2^16.
+library Difficulty {
+    /// @notice Bound of the adjustment ratio, so that all products below fit 256 bits.
+    uint256 internal constant MAX_RATIO = (1 << 15) - 1;
+    /// @notice Bound of the answers aimed at, for the same reason.
+    uint256 internal constant MAX_WANTED = (1 << 16) - 1;
+
+    uint256 private constant _STEP_BITS = 16;
+    uint256 private constant _MAX = type(uint256).max >> _STEP_BITS;
+
+    /// @notice The target for a difficulty (1 or more) in attempts per answer.
+    function toTarget(uint256 difficulty) internal pure returns (uint256) {
+        return type(uint256).max / difficulty;
+    }
+
+    /// @notice The highest target that a floor of the difficulty allows; a floor of 0 is none.
+    function maxTarget(uint256 minDifficulty) internal pure returns (uint256) {
+        return minDifficulty == 0 ? type(uint256).max : toTarget(minDifficulty);
+    }
+
+    /// @notice The target after an epoch with `submissions` answers where `wanted` were aimed at.
+    function adjust(
+        uint256 target,
+        uint256 submissions,
+        uint256 wanted,
+        uint256 ratio,
+        uint256 minDifficulty
+    ) internal pure returns (uint256) {
+        uint256 current = target >> _STEP_BITS;
+        uint256 expected = submissions == 0 ? _MAX : (current * wanted) / submissions;
+        // From here on the target doubles, which is the most it may.
+        expected = Math.min(expected, current * (ratio + 1));
+        uint256 moved = (current * (ratio - 1) + expected) / ratio;
+        moved = Math.min(Math.max(moved, current / 2), _MAX);
+        // Never to zero, from where there would be no way back.
+        return Math.min(Math.max(moved, 1) << _STEP_BITS, maxTarget(minDifficulty));
+    }
+
+    /// @notice The target after so many epochs without any answer: doubled for each.
+    function easeAfter(uint256 target, uint256 epochs, uint256 minDifficulty) internal pure returns (uint256) {
+        uint256 max = maxTarget(minDifficulty);
+        if (epochs >= 256) return max;
+        // What would be shifted out is above the maximum.
+        return target > max >> epochs ? max : target << epochs;
+    }
+}
