@@ -1,17 +1,19 @@
 import { DeployError } from './error.ts'
 
 /**
- * The RPC endpoints of a network: of `--rpc` where given, else of the network's entry in `hardhat.config.ts`, whose URL
- * may come from a configuration variable in the environment.
+ * The RPC endpoints of a network: of `--rpc` where given, else `NAME_RPC_URL` of `env`, else as the network's entry in
+ * `hardhat.config.ts` says.
  *
  * @throws {DeployError} `DEPLOY_NETWORK`
  */
 export async function networkRpcUrls({
   network,
   rpc,
+  env,
 }: {
   network?: string | undefined
   rpc?: string | undefined
+  env: Readonly<Record<string, string | undefined>>
 }): Promise<string[]> {
   if (rpc !== undefined) return rpc.split(',').map((url) => url.trim())
   // Loaded only when it is asked: the development chain of tools takes a moment.
@@ -34,13 +36,16 @@ export async function networkRpcUrls({
       details: { network },
     })
   }
+  const variable = `${network.toUpperCase()}_RPC_URL`
+  const fromEnvironment = env[variable]
+  if (fromEnvironment !== undefined) return [fromEnvironment]
   try {
     return [await config.url.getUrl()]
   } catch (cause) {
     throw new DeployError({
       code: 'DEPLOY_NETWORK',
       message: `the URL of network ${network} is not set`,
-      fix: `set ${network.toUpperCase()}_RPC_URL in the environment, or give --rpc URL`,
+      fix: `set ${variable} in the environment or in .env, or give --rpc URL`,
       details: { network },
       cause,
     })

@@ -32,7 +32,7 @@ async function commandParts({
 
 /** Names under `Commands:`; `help` is everywhere and says nothing. */
 function commandNames(help: string): string[] {
-  const list = /^Commands:\n([\s\S]*?)(?:\n\n|$)/m.exec(help)?.[1] ?? ''
+  const list = /(?:^|\n)Commands:\n([\s\S]*?)(?:\n\n|$)/.exec(help)?.[1] ?? ''
   return [...list.matchAll(/^ {2}([a-z][a-z0-9-]*)/gm)].map(([, name = '']) => name).filter((name) => name !== 'help')
 }
 

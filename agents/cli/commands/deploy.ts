@@ -47,7 +47,9 @@ export function register(program: Command, io: CliIo): void {
 async function runDeploy(options: DeployOptions, io: CliIo): Promise<void> {
   const { connectChain } = await import('#kit/chain/client.ts')
   const { networkRpcUrls } = await import('#scripts/deploy/networks.ts')
-  const rpcUrls = await networkRpcUrls({ network: options.network, rpc: options.rpc })
+  const { readEnvironment } = await import('#kit/config/environment.ts')
+  const env = readEnvironment({ cwd: io.cwd, env: io.env })
+  const rpcUrls = await networkRpcUrls({ network: options.network, rpc: options.rpc, env })
   const chain = await connectChain({ rpcUrls, signal: io.signal })
   try {
     if (options.dryRun === true) await showDryRun({ chain, options, io })
@@ -84,9 +86,10 @@ async function gatherParameters({
 
 async function signer({ chain, options, io }: { chain: Chain; options: DeployOptions; io: CliIo }) {
   const { deploySigner } = await import('#scripts/deploy/inputs.ts')
+  const { readEnvironment } = await import('#kit/config/environment.ts')
   return deploySigner({
     chainId: chain.id,
-    env: io.env,
+    env: readEnvironment({ cwd: io.cwd, env: io.env }),
     keystorePath: options.keystore,
     passwordFile: options.passwordFile,
     promptPassword: canAsk(io) ? askPassword : undefined,
