@@ -13,9 +13,9 @@ export interface PlotParameters {
   logY?: boolean
 }
 
-const WIDTH = 720
+const WIDTH = 760
 const HEIGHT = 400
-const MARGIN = { left: 70, right: 170, top: 40, bottom: 50 }
+const MARGIN = { left: 70, right: 210, top: 40, bottom: 50 }
 /** Distinct also without colour vision (Okabe and Ito). */
 const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00']
 
