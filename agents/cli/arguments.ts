@@ -23,3 +23,26 @@ export function parseRoot(text: string): `0x${string}` {
     fix: 'give 0x and 64 hex digits, as the upload printed it',
   })
 }
+
+/** An option's whole number, 0 or more. */
+export function zeroOrMore(text: string): number {
+  const value = Number(text)
+  if (text.trim() !== '' && Number.isSafeInteger(value) && value >= 0) return value
+  throw new InvalidArgumentError('give a whole number')
+}
+
+/** An option's number of bytes: `1048576`, `512MiB`, `4GiB`. */
+export function byteCount(text: string): number {
+  const [, digits = '', unit = ''] = /^(\d+)\s*(|B|KiB|MiB|GiB|TiB)$/i.exec(text.trim()) ?? []
+  const power = ['', 'kib', 'mib', 'gib', 'tib'].indexOf(unit.toLowerCase().replace(/^b$/, ''))
+  const bytes = Number(digits) * 1024 ** Math.max(0, power)
+  if (digits !== '' && Number.isSafeInteger(bytes) && bytes >= 1) return bytes
+  throw new InvalidArgumentError('give a number of bytes, such as 1048576 or 512MiB')
+}
+
+/** An option's way of choosing nodes. */
+export function selectionMethod(text: string): 'min' | 'max' | 'random' | number {
+  if (text === 'min' || text === 'max' || text === 'random') return text
+  if (/^\d{1,8}$/.test(text)) return Number(text)
+  throw new InvalidArgumentError('give min, max, random, or a number of shards')
+}

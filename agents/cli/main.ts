@@ -1,5 +1,8 @@
 #!/usr/bin/env node
-import { runCli } from './run-cli.ts'
+import { enableCompileCache } from 'node:module'
+
+// Compiled code is kept between runs: the command starts in half the time. Imports below must come after this.
+enableCompileCache()
 
 // A closed pipe (`weightless … | head`) is how the reader says it has enough: end quietly.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -7,7 +10,8 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   throw error
 })
 
-const code = await runCli({
+const { runCli } = await import('./run-cli.ts')
+process.exitCode = await runCli({
   argv: process.argv.slice(2),
   env: process.env,
   cwd: process.cwd(),
@@ -15,4 +19,3 @@ const code = await runCli({
   stdout: process.stdout,
   stderr: process.stderr,
 })
-process.exitCode = code

@@ -9,13 +9,19 @@ export interface CommandModule {
   register(program: Command, io: CliIo): void
 }
 
-/** Commands in the order of `--help`; each file is imported only when it is needed. */
-export const COMMANDS: ReadonlyMap<string, () => Promise<CommandModule>> = new Map(
-  ['up', 'upload', 'download', 'info', 'status', 'key', 'node', 'indexer', 'deploy'].map((name) => [
-    name,
-    () => import(`./commands/${name}.ts`) as Promise<CommandModule>,
-  ]),
-)
+/** Command files in the order of `--help`, with the commands each registers: only those needed are imported. */
+export const COMMAND_FILES: readonly { file: string; names: readonly string[] }[] = [
+  { file: 'up', names: ['up', 'down'] },
+  { file: 'upload', names: ['upload'] },
+  { file: 'download', names: ['download'] },
+  { file: 'info', names: ['info'] },
+  { file: 'status', names: ['status'] },
+  { file: 'key', names: ['key'] },
+  { file: 'node', names: ['node'] },
+  { file: 'indexer', names: ['indexer'] },
+  { file: 'kv', names: ['kv'] },
+  { file: 'deploy', names: ['deploy'] },
+]
 
 /**
  * Run the command line once and return the exit code. Never throws and never ends the process itself.
@@ -52,17 +58,18 @@ async function createProgram(io: CliIo): Promise<Command> {
   program.configureOutput(output)
   for (const option of globalOptions()) program.addOption(option)
 
-  const named = io.argv.filter((argument) => COMMANDS.has(argument))
-  for (const [name, load] of COMMANDS) {
-    if (named.length > 0 && !named.includes(name)) continue
-    const module = await load().catch((error: unknown) => {
-      if (named.length === 0 && isMissingModule(error)) return undefined
-      throw error
-    })
-    module?.register(program, io)
+  // A value that happens to be a command's name costs an import, nothing else.
+  const named = COMMAND_FILES.filter(({ names }) => names.some((name) => io.argv.includes(name)))
+  for (const { file } of named.length > 0 ? named : COMMAND_FILES) {
+    const module = (await import(`./commands/${file}.ts`)) as CommandModule
+    module.register(program, io)
   }
   for (const command of program.commands) {
     addGlobalOptions(command)
+    command.addHelpText(
+      'after',
+      '\nFlags of every command (--json, --network, --rpc, …) and exit codes: weightless --help',
+    )
     inherit(command, output)
   }
   return program.exitOverride()
@@ -91,8 +98,4 @@ function usageExit({ error, io }: { error: CommanderError; io: CliIo }): number 
 function isAbort(error: unknown): boolean {
   for (let at = error; at instanceof Error; at = at.cause) if (at.name === 'AbortError') return true
   return false
-}
-
-function isMissingModule(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND'
 }

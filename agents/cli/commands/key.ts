@@ -3,6 +3,7 @@ import type { Command } from 'commander'
 import { WeightlessError } from '#protocol/error.ts'
 import { askSecret, readSecretLine } from '../ask.ts'
 import type { CliIo } from '../io.ts'
+import { keystorePassword } from '../keystore-password.ts'
 import { resolveNetwork } from '../network.ts'
 import { type GlobalOptions, readOptions } from '../options.ts'
 
@@ -69,24 +70,15 @@ async function givenKey(io: CliIo): Promise<`0x${string}`> {
 }
 
 async function newPassword({ options, io }: { options: KeyOptions; io: CliIo }): Promise<string> {
-  const file = options.passwordFile ?? (io.env.WEIGHTLESS_KEYSTORE_PASSWORD_FILE || undefined)
-  if (file !== undefined) {
-    const { readSmallFile } = await import('#kit/files.ts')
-    const [line = ''] = (await readSmallFile({ path: resolve(io.cwd, file), maxBytes: 4_096 })).split(/\r?\n/)
-    return line
-  }
-  const given = io.env.WEIGHTLESS_KEYSTORE_PASSWORD || undefined
-  if (given !== undefined) return given
-  const first = await askSecret({ io, question: 'Password for the keystore' })
-  if (first === undefined) {
-    throw new WeightlessError({
-      code: 'CLI_USAGE',
-      message: 'no password is given for the keystore',
-      fix: 'give --password-file FILE, or set WEIGHTLESS_KEYSTORE_PASSWORD',
-    })
-  }
-  if (first === (await askSecret({ io, question: 'The same again' }))) return first
-  throw new WeightlessError({ code: 'CLI_USAGE', message: 'the two passwords differ', fix: 'try again' })
+  return keystorePassword({
+    passwordFile: options.passwordFile,
+    io,
+    ask: async () => {
+      const first = await askSecret({ io, question: 'Password for the keystore' })
+      if (first === undefined || first === (await askSecret({ io, question: 'The same again' }))) return first
+      throw new WeightlessError({ code: 'CLI_USAGE', message: 'the two passwords differ', fix: 'try again' })
+    },
+  })
 }
 
 async function show({

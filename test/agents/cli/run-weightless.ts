@@ -6,6 +6,8 @@ const WRAPPER = fileURLToPath(new URL('../../../weightless', import.meta.url))
 export interface Ran {
   code: number | null
   stdout: string
+  /** The same before it is read as text. */
+  bytes: Buffer
   stderr: string
 }
 
@@ -46,17 +48,18 @@ export function runWeightless({
       stdio: ['pipe', 'pipe', 'pipe'],
       timeout: timeoutMs,
     })
-    let stdout = ''
+    const parts: Buffer[] = []
     let stderr = ''
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      stdout += text
-    })
+    child.stdout.on('data', (part: Buffer) => parts.push(part))
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       stderr += text
       onStderr?.(stderr, child)
     })
     child.on('error', reject)
-    child.on('close', (code) => resolve({ code, stdout, stderr }))
+    child.on('close', (code) => {
+      const bytes = Buffer.concat(parts)
+      resolve({ code, stdout: bytes.toString('utf8'), bytes, stderr })
+    })
     child.stdin.on('error', () => {})
     child.stdin.end(input ?? '')
     onStart?.(child)
