@@ -11,6 +11,7 @@ import { LogSync } from './chain/log-sync.ts'
 import type { NodeConfig } from './config.ts'
 import { NodeError } from './error.ts'
 import { Intake } from './ingest/intake.ts'
+import { SegmentBuffers } from './ingest/segment-buffers.ts'
 import { poolHasher, type SegmentHasher, thisThread } from './ingest/segment-check.ts'
 import { createNodeMetrics } from './metrics.ts'
 import { FileReader } from './serve/file-reader.ts'
@@ -152,7 +153,8 @@ async function assemble(
     maxCachedBytes: config.cache.maxBytes,
     refusal: () => (signal.aborted ? closed : halted),
   })
-  const reader = new FileReader(store)
+  const buffers = new SegmentBuffers()
+  const reader = new FileReader({ store, buffers })
 
   const flowCheck = new FlowCheck({ store, chain, flow: identity.flow, log, signal, onMismatch: halt })
   const logSync = new LogSync({
@@ -180,6 +182,7 @@ async function assemble(
     refreshMs: config.sync.peerRefreshMs,
     stallTimeoutMs: config.sync.stallTimeoutMs,
     banMs: config.sync.peerBanMs,
+    buffers,
     log,
     signal,
     now,
@@ -205,6 +208,7 @@ async function assemble(
     store,
     intake,
     reader,
+    buffers,
     logSync,
     peers,
     sync,

@@ -11,6 +11,7 @@ import { checkHealth } from './health.ts'
 import { registerFlowRoutes } from './http/flow-routes.ts'
 import { registerSegmentRoutes } from './http/segment-routes.ts'
 import type { Intake } from './ingest/intake.ts'
+import type { SegmentBuffers } from './ingest/segment-buffers.ts'
 import { Semaphore } from './ingest/semaphore.ts'
 import { adminMethods } from './rpc/admin.ts'
 import { zgsMethods } from './rpc/zgs.ts'
@@ -26,6 +27,7 @@ export interface ServersParameters {
   store: NodeStore
   intake: Intake
   reader: FileReader
+  buffers: SegmentBuffers
   logSync: LogSync
   peers: PeerBook
   sync: SyncService
@@ -78,6 +80,7 @@ export async function openServers(parameters: ServersParameters): Promise<Server
     store,
     intake,
     reader,
+    buffers: parameters.buffers,
     maxUploads: config.rpc.maxUploads,
     maxWriteMemoryBytes: config.rpc.maxWriteMemoryBytes,
     stallTimeoutMs: config.rpc.stallTimeoutMs,

@@ -1,7 +1,8 @@
 import type { IncomingMessage } from 'node:http'
-import { type SegmentFrame, SegmentFrameDecoder } from '#protocol/storage/segment-frame.ts'
 import { NodeError } from '../error.ts'
+import { type BorrowedFrame, FrameReader } from '../ingest/frame-reader.ts'
 import type { Intake, IntakeResult } from '../ingest/intake.ts'
+import type { SegmentBuffers } from '../ingest/segment-buffers.ts'
 import type { Semaphore } from '../ingest/semaphore.ts'
 import type { FileTransaction } from '../store/transaction-record.ts'
 
@@ -18,6 +19,7 @@ export interface ReceiveSegmentsParameters {
   intake: Intake
   /** Memory for segments between socket and disk, shared by all requests. */
   memory: Semaphore
+  buffers: SegmentBuffers
   stallTimeoutMs: number
   /** Counts what was stored, also when the request fails later. */
   onStored: () => void
@@ -30,44 +32,48 @@ export interface ReceiveSegmentsParameters {
  * @throws NodeError `REQUEST_STALLED`, `REQUEST_TOO_LARGE`; SegmentFrameError; InvalidSegmentError; disk errors
  */
 export async function receiveSegments(parameters: ReceiveSegmentsParameters): Promise<void> {
-  const { request, tx, intake, memory, onStored } = parameters
-  const decoder = new SegmentFrameDecoder()
+  const { request, tx, intake, memory, buffers, onStored } = parameters
+  const reader = new FrameReader(buffers)
   const writes = new Set<Promise<void>>()
   let failure: { error: unknown } | undefined
   const fail = (error: unknown): void => {
     failure ??= { error }
   }
 
-  async function store({ index, proof, data }: SegmentFrame, release: () => void): Promise<void> {
+  async function store(frame: BorrowedFrame, done: () => void): Promise<void> {
     try {
+      const { index, proof, data } = frame
       const segment = { root: tx.root, sizeBytes: tx.sizeBytes, index, proof, data }
       const result: IntakeResult = await intake.take(segment, tx)
       if (result === 'stored') onStored()
     } catch (error) {
       fail(error)
     } finally {
-      release()
+      frame.release()
+      done()
     }
   }
 
   const pieces = chunksOf(parameters)
   try {
     for await (const piece of pieces) {
-      for (const frame of decoder.push(piece)) {
-        const release = await memory.acquire(frame.data.length)
+      for (const frame of reader.push(piece)) {
+        const done = await memory.acquire(frame.data.length)
         if (failure) {
-          release()
+          frame.release()
+          done()
           break
         }
-        const write = store(frame, release).finally(() => writes.delete(write))
+        const write = store(frame, done).finally(() => writes.delete(write))
         writes.add(write)
       }
       if (failure) break
     }
-    if (!failure) decoder.end()
+    if (!failure) reader.end()
   } catch (error) {
     fail(error)
   }
+  reader.dispose()
   await Promise.all(writes)
   if (!failure) return
   await drain(request)

@@ -1,5 +1,4 @@
-import { Readable } from 'node:stream'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { HttpError } from '#kit/http/http-error.ts'
 import { SEGMENT_BYTES } from '#protocol/storage/constants.ts'
@@ -7,19 +6,22 @@ import { segmentCount } from '#protocol/storage/padding.ts'
 import { encodeSegmentFrame } from '#protocol/storage/segment-frame.ts'
 import { NodeError } from '../error.ts'
 import type { Intake } from '../ingest/intake.ts'
+import type { SegmentBuffers } from '../ingest/segment-buffers.ts'
 import { Semaphore } from '../ingest/semaphore.ts'
 import { describeFile, missingSegments } from '../serve/file-info.ts'
-import type { FileReader, ProvenSegment } from '../serve/file-reader.ts'
+import type { FileReader } from '../serve/file-reader.ts'
 import type { NodeStore } from '../store/node-store.ts'
 import type { FileTransaction } from '../store/transaction-record.ts'
 import { toHttpError } from './http-errors.ts'
 import { MAX_UPLOAD_BYTES, receiveSegments, tooLarge } from './receive-segments.ts'
+import { sendSegments } from './send-segments.ts'
 
 export interface SegmentRoutesParameters {
   app: FastifyInstance
   store: NodeStore
   intake: Intake
   reader: FileReader
+  buffers: SegmentBuffers
   /** Uploads read at a time. */
   maxUploads: number
   /** Memory for their segments. */
@@ -31,7 +33,6 @@ export interface SegmentRoutesParameters {
 
 /** Ranges told by one answer of `missing`. */
 const MAX_RANGES = 10_000
-const STREAM_BUFFER_BYTES = 1 << 20
 
 const count = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
 const seqParams = z.object({ seq: count })
@@ -50,7 +51,7 @@ const rootQuery = z.object({
  * - `GET /v1/files/{txSeq}` and `GET /v1/files?root=` describe a file; `GET /v1/status` the node
  */
 export function registerSegmentRoutes(parameters: SegmentRoutesParameters): void {
-  const { app, store, intake, reader, stallTimeoutMs, status } = parameters
+  const { app, store, intake, reader, buffers, stallTimeoutMs, status } = parameters
   const uploads = new Semaphore(parameters.maxUploads)
   const memory = new Semaphore(parameters.maxWriteMemoryBytes)
 
@@ -71,6 +72,7 @@ export function registerSegmentRoutes(parameters: SegmentRoutesParameters): void
           tx,
           intake,
           memory,
+          buffers,
           stallTimeoutMs,
           onStored: () => {
             stored += 1
@@ -87,7 +89,12 @@ export function registerSegmentRoutes(parameters: SegmentRoutesParameters): void
     scope.get('/v1/files/:seq/segments', async (request, reply) => {
       const tx = findFile(store, request)
       const { from, to } = readRange(request, tx)
-      return stream(reply, framesOf(reader.segments(tx, { from, to })), stallTimeoutMs)
+      return sendSegments({
+        reply,
+        segments: reader.segments(tx, { from, to }),
+        parts: encodeSegmentFrame,
+        stallTimeoutMs,
+      })
     })
 
     scope.get('/v1/files/:seq/data', async (request, reply) => {
@@ -95,7 +102,8 @@ export function registerSegmentRoutes(parameters: SegmentRoutesParameters): void
       const { from, to } = readRange(request, tx)
       if (!reader.holds(tx, { from, to })) throw toHttpError(notHere(tx, from, to))
       reply.header('content-length', Math.min(to * SEGMENT_BYTES, tx.sizeBytes) - from * SEGMENT_BYTES)
-      return stream(reply, reader.bytes(tx, { from, to }), stallTimeoutMs)
+      const segments = reader.bytes(tx, { from, to })
+      return sendSegments({ reply, segments, parts: ({ data }) => [data], stallTimeoutMs })
     })
 
     scope.get('/v1/files/:seq/missing', async (request) => {
@@ -115,17 +123,6 @@ export function registerSegmentRoutes(parameters: SegmentRoutesParameters): void
 
     scope.get('/v1/status', async () => status())
   })
-}
-
-async function* framesOf(segments: AsyncIterable<ProvenSegment>): AsyncGenerator<Uint8Array, void, undefined> {
-  for await (const segment of segments) yield* encodeSegmentFrame(segment)
-}
-
-function stream(reply: FastifyReply, source: AsyncIterable<Uint8Array>, stallTimeoutMs: number): FastifyReply {
-  // A reader that takes nothing would hold the connection and its buffers for ever.
-  reply.raw.setTimeout(stallTimeoutMs, () => reply.raw.destroy())
-  const body = Readable.from(source, { objectMode: false, highWaterMark: STREAM_BUFFER_BYTES })
-  return reply.type('application/octet-stream').send(body)
 }
 
 function findFile(store: NodeStore, request: FastifyRequest): FileTransaction {

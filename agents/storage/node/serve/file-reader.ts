@@ -2,6 +2,7 @@ import { SECTOR_BYTES, SEGMENT_BYTES, SEGMENT_SECTORS } from '#protocol/storage/
 import { sectorCount, segmentCount } from '#protocol/storage/padding.ts'
 import type { SegmentProof } from '#protocol/storage/segment-proof.ts'
 import { NodeError } from '../error.ts'
+import type { SegmentBuffers } from '../ingest/segment-buffers.ts'
 import type { NodeStore } from '../store/node-store.ts'
 import type { FileTransaction } from '../store/transaction-record.ts'
 import { segmentProof } from './proof-path.ts'
@@ -13,15 +14,23 @@ export interface ProvenSegment {
   proof: SegmentProof
 }
 
+/** A segment in a borrowed buffer. */
+export interface BorrowedSegment extends ProvenSegment {
+  /** Gives the buffer back. To be called once, when nobody looks at `data` any more. */
+  release(): void
+}
+
 /** Sectors one read may ask for. */
 export const MAX_READ_SECTORS = SEGMENT_SECTORS
 
 /** Reads stored files. What is not here, or no longer as it was stored, is undefined, never wrong. */
 export class FileReader {
   readonly #store: NodeStore
+  readonly #buffers: SegmentBuffers
 
-  constructor(store: NodeStore) {
+  constructor({ store, buffers }: { store: NodeStore; buffers: SegmentBuffers }) {
     this.#store = store
+    this.#buffers = buffers
   }
 
   /**
@@ -54,9 +63,9 @@ export class FileReader {
   }
 
   /** Segment `index` and its proof against the file root; undefined when it is not here. */
-  async segment(tx: FileTransaction, index: number): Promise<ProvenSegment | undefined> {
+  async segment(tx: FileTransaction, index: number, buffer?: Buffer): Promise<ProvenSegment | undefined> {
     if (tx.objectId === undefined || tx.status === 'pruned') return undefined
-    const piece = await this.#store.objects.readPiece(tx.objectId, index)
+    const piece = await this.#store.objects.readPiece(tx.objectId, index, buffer)
     if (!piece) return undefined
     const { root, sizeBytes } = tx
     const proof = segmentProof({ root, sizeBytes, index, segmentRoot: piece.root, siblings: piece.siblings })
@@ -64,22 +73,22 @@ export class FileReader {
   }
 
   /**
-   * Segments of `[from, to)` that are here, in order, a few read ahead. Stops between segments when the file is taken
-   * away meanwhile.
+   * Segments of `[from, to)` that are here, in order, a few read ahead, in borrowed buffers. Stops between segments when
+   * the file is taken away meanwhile.
    */
   async *segments(
     tx: FileTransaction,
     { from, to, readAhead = 4 }: { from: number; to: number; readAhead?: number },
-  ): AsyncGenerator<ProvenSegment, void, undefined> {
+  ): AsyncGenerator<BorrowedSegment, void, undefined> {
     if (tx.objectId === undefined || tx.status === 'pruned') return
     const end = Math.min(to, segmentCount(tx.sizeBytes))
     const presence = this.#store.objects.presence(tx.objectId, tx.sizeBytes)
-    const reads: Promise<ProvenSegment | undefined>[] = []
+    const reads: Promise<BorrowedSegment | undefined>[] = []
     let next = from
     try {
       for (;;) {
         for (; next < end && reads.length < readAhead; next++) {
-          if (presence.has(next)) reads.push(settleLater(this.segment(tx, next)))
+          if (presence.has(next)) reads.push(settleLater(this.#borrow(tx, next)))
         }
         const first = reads.shift()
         if (!first) return
@@ -87,7 +96,7 @@ export class FileReader {
         if (segment) yield segment
       }
     } finally {
-      await Promise.allSettled(reads)
+      for (const read of reads) (await read.catch(() => undefined))?.release()
     }
   }
 
@@ -100,18 +109,39 @@ export class FileReader {
   }
 
   /**
-   * The bytes of segments `[from, to)`, cut to the file's size, for callers that verify the whole.
+   * Segments `[from, to)`, all of them, cut to the file's size, for callers that verify the whole.
    *
    * @throws NodeError `SECTOR_UNAVAILABLE` in mid-stream when a segment turns out to be damaged
    */
-  async *bytes(tx: FileTransaction, range: { from: number; to: number }): AsyncGenerator<Buffer, void, undefined> {
+  async *bytes(
+    tx: FileTransaction,
+    range: { from: number; to: number },
+  ): AsyncGenerator<BorrowedSegment, void, undefined> {
     let expected = range.from
-    for await (const { index, data } of this.segments(tx, range)) {
-      if (index !== expected) throw unavailable(tx, expected)
+    for await (const segment of this.segments(tx, range)) {
+      if (segment.index !== expected) {
+        segment.release()
+        throw unavailable(tx, expected)
+      }
       expected += 1
-      yield data.subarray(0, Math.min(data.length, tx.sizeBytes - index * SEGMENT_BYTES))
+      const bytes = Math.min(segment.data.length, tx.sizeBytes - segment.index * SEGMENT_BYTES)
+      yield { ...segment, data: segment.data.subarray(0, bytes) }
     }
     if (expected !== range.to) throw unavailable(tx, expected)
+  }
+
+  async #borrow(tx: FileTransaction, index: number): Promise<BorrowedSegment | undefined> {
+    const buffer = this.#buffers.take()
+    const release = (): void => this.#buffers.give(buffer)
+    try {
+      const segment = await this.segment(tx, index, buffer)
+      if (segment) return { ...segment, release }
+      release()
+      return undefined
+    } catch (error) {
+      release()
+      throw error
+    }
   }
 }
 

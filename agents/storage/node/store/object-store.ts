@@ -234,14 +234,14 @@ export class ObjectStore {
 
   /**
    * Reads a segment and checks it against its checksum. A damaged one is quarantined and is then missing, so that it
-   * is fetched again; undefined when it is not here.
+   * is fetched again; undefined when it is not here. With `buffer` (256 KiB) the data lies in it.
    */
-  async readPiece(objectId: number, index: number): Promise<Piece | undefined> {
+  async readPiece(objectId: number, index: number, buffer?: Buffer): Promise<Piece | undefined> {
     // Twice: a piece that was removed and its slot given to another while it was read is no damage.
     for (let attempt = 0; attempt < 2; attempt++) {
       const row = this.pieceRow(objectId, index)
       if (!row) return undefined
-      const read = await this.#files.read(row, row.bytes).catch((error: unknown) => reasonOf(error))
+      const read = await this.#files.read(row, row.bytes, buffer).catch((error: unknown) => reasonOf(error))
       if (typeof read !== 'string' && crc32(read) === row.crc) {
         return { data: read, root: row.root, siblings: row.siblings }
       }

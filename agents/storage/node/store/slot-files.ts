@@ -92,10 +92,12 @@ export class SlotFiles {
     })
   }
 
-  /** Reads a piece; the tail is zero where the file ends early (the checksum then tells). */
-  async read(ref: SlotRef, bytes: number): Promise<Buffer> {
+  /**
+   * Reads a piece, into `buffer` if one is given; the tail is zero where the file ends early (the checksum then tells).
+   */
+  async read(ref: SlotRef, bytes: number, buffer?: Buffer): Promise<Buffer> {
     const position = (ref.slot % SLOTS_PER_EXTENT) * slotBytes(ref)
-    const target = Buffer.allocUnsafeSlow(bytes)
+    const target = buffer ? buffer.subarray(0, bytes) : Buffer.allocUnsafeSlow(bytes)
     await this.#withExtent(ref, async (file) => {
       let done = 0
       while (done < bytes) {

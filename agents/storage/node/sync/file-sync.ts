@@ -181,14 +181,15 @@ export class FileSync {
     const signal = AbortSignal.any([this.#abort.signal, request.signal])
     try {
       for await (const frame of peer.client.segments({ seq: tx.seq, ...range }, signal)) {
-        if (frame.index < range.from || frame.index >= range.to) throw lied(peer, frame.index, 'was not asked for')
-        const segment = { root: tx.root, sizeBytes: tx.sizeBytes, ...frame }
         let result: string
         try {
-          result = await intake.take(segment, tx)
+          if (frame.index < range.from || frame.index >= range.to) throw lied(peer, frame.index, 'was not asked for')
+          result = await intake.take({ root: tx.root, sizeBytes: tx.sizeBytes, ...frame }, tx)
         } catch (error) {
           if (error instanceof InvalidSegmentError) throw lied(peer, frame.index, error.message, error)
           throw error
+        } finally {
+          frame.release()
         }
         if (result !== 'stored') continue
         stored += 1

@@ -4,6 +4,7 @@ import { createJsonRpcClient } from '#kit/http/json-rpc-client.ts'
 import type { Logger } from '#kit/log.ts'
 import { type ShardConfig, shardOwns } from '#protocol/storage/shard.ts'
 import { NodeError, reasonOf } from '../error.ts'
+import type { SegmentBuffers } from '../ingest/segment-buffers.ts'
 import { PeerClient } from './peer-client.ts'
 
 /** How a peer is seen at present. `self` and `foreign` ones are never asked. */
@@ -38,6 +39,7 @@ export interface PeerBookParameters {
   refreshMs: number
   stallTimeoutMs: number
   banMs: number
+  buffers: SegmentBuffers
   log: Logger
   signal: AbortSignal
   now?: (() => number) | undefined
@@ -184,13 +186,13 @@ export class PeerBook {
   }
 
   #add(given: string, source: Peer['source']): void {
-    const { publicUrl, stallTimeoutMs } = this.#parameters
+    const { publicUrl, stallTimeoutMs, buffers } = this.#parameters
     const url = given.replace(/\/+$/, '')
     if (!/^https?:$/.test(URL.parse(url)?.protocol ?? '')) return
     if (this.#peers.has(url) || this.#peers.size >= MAX_PEERS || url === publicUrl?.replace(/\/+$/, '')) return
     this.#peers.set(url, {
       url,
-      client: new PeerClient({ url, timeoutMs: STATUS_TIMEOUT_MS, stallTimeoutMs }),
+      client: new PeerClient({ url, timeoutMs: STATUS_TIMEOUT_MS, stallTimeoutMs, buffers }),
       source,
       state: 'unknown',
       shard: undefined,

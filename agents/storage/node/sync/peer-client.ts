@@ -1,8 +1,10 @@
 import { z } from 'zod'
 import { createJsonRpcClient, type JsonRpcClient } from '#kit/http/json-rpc-client.ts'
-import { MAX_FRAME_BYTES, type SegmentFrame, SegmentFrameDecoder } from '#protocol/storage/segment-frame.ts'
+import { MAX_FRAME_BYTES } from '#protocol/storage/segment-frame.ts'
 import { isShard, type ShardConfig } from '#protocol/storage/shard.ts'
 import { NodeError, reasonOf } from '../error.ts'
+import { type BorrowedFrame, FrameReader } from '../ingest/frame-reader.ts'
+import type { SegmentBuffers } from '../ingest/segment-buffers.ts'
 
 /** What a peer says about itself. */
 export interface PeerStatus {
@@ -20,6 +22,7 @@ export interface PeerClientParameters {
   timeoutMs: number
   /** A stream that moves no byte for so long is given up. */
   stallTimeoutMs: number
+  buffers: SegmentBuffers
 }
 
 const shardSchema = z.object({ shardId: z.number(), numShard: z.number() }).refine(isShard, 'not a shard')
@@ -99,14 +102,14 @@ export class PeerClient {
   }
 
   /**
-   * Segments of `[from, to)` as the peer gives them, unverified; those it lacks are missing.
+   * Segments of `[from, to)` as the peer gives them, unverified; those it lacks are missing. Each must be released.
    *
    * @throws NodeError `PEER_FAILED`, `PEER_STALLED`, `PEER_LIED` (more than was asked for, or no frames)
    */
   async *segments(
     { seq, from, to }: { seq: number; from: number; to: number },
     signal: AbortSignal,
-  ): AsyncGenerator<SegmentFrame, void, undefined> {
+  ): AsyncGenerator<BorrowedFrame, void, undefined> {
     if (this.#binary === false) yield* this.#segmentsByRpc({ seq, from, to }, signal)
     else yield* this.#frames({ seq, from, to }, signal)
   }
@@ -118,10 +121,10 @@ export class PeerClient {
   async *#frames(
     { seq, from, to }: { seq: number; from: number; to: number },
     signal: AbortSignal,
-  ): AsyncGenerator<SegmentFrame, void, undefined> {
+  ): AsyncGenerator<BorrowedFrame, void, undefined> {
     const watch = new StallWatch(this.#parameters.stallTimeoutMs)
     const limitBytes = (to - from) * MAX_FRAME_BYTES
-    const decoder = new SegmentFrameDecoder()
+    const reader = new FrameReader(this.#parameters.buffers)
     let received = 0
     try {
       const path = `/v1/files/${seq}/segments?from=${from}&to=${to}`
@@ -134,23 +137,24 @@ export class PeerClient {
         received += piece.length
         if (received > limitBytes) throw this.#lied(`more than ${limitBytes} bytes for ${to - from} segments`)
         watch.pause()
-        for (const frame of framesIn(decoder, piece, (reason) => this.#lied(reason))) yield frame
+        for (const frame of framesIn(reader, piece, (reason) => this.#lied(reason))) yield frame
         watch.restart()
       }
-      decoder.end()
+      reader.end()
     } catch (error) {
       signal.throwIfAborted()
       if (watch.signal.aborted) throw this.#stalled()
       throw this.#failed(`segments ${from} to ${to}`, error)
     } finally {
       watch.pause()
+      reader.dispose()
     }
   }
 
   async *#segmentsByRpc(
     { seq, from, to }: { seq: number; from: number; to: number },
     signal: AbortSignal,
-  ): AsyncGenerator<SegmentFrame, void, undefined> {
+  ): AsyncGenerator<BorrowedFrame, void, undefined> {
     for (let index = from; index < to; index++) {
       let answer: unknown
       try {
@@ -166,6 +170,7 @@ export class PeerClient {
         index,
         data: Buffer.from(data, 'base64'),
         proof: { path: proof.path, lemma: proof.lemma.map((hash) => hash.toLowerCase() as `0x${string}`) },
+        release: () => {},
       }
     }
   }
@@ -238,12 +243,12 @@ class StallWatch {
 }
 
 function* framesIn(
-  decoder: SegmentFrameDecoder,
+  reader: FrameReader,
   piece: Uint8Array,
   lied: (reason: string) => NodeError,
-): Generator<SegmentFrame> {
+): Generator<BorrowedFrame> {
   try {
-    yield* decoder.push(piece)
+    yield* reader.push(piece)
   } catch (cause) {
     throw lied(reasonOf(cause))
   }
