@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net'
 
 /** A JSON-RPC call as it passes through. */
 export interface ProxiedCall {
+  id: unknown
   method: string
   params: unknown[]
 }
