@@ -3,13 +3,14 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { blake2bSource } from './codegen/blake2b.ts'
+import { blake2bWideSource } from './codegen/blake2b-wide.ts'
 import { keccakSource } from './codegen/keccak.ts'
 import { KernelError } from './error.ts'
-import { BUILD_FOLDER, hashSources, isBuilt, PORTABLE_FILE, STAMP_FILE, WIDE_FILE } from './sources.ts'
+import { BUILD_FOLDER, hashSources, isBuilt, PORTABLE_FILE, STAMP_FILE, WIDE_FILE, WIDE_PORA_FILE } from './sources.ts'
 
 /**
- * Statics of both modules lie below 64 KiB, where callers' regions begin, and apart from each other, because an
- * instance has both over one memory. The imported memory is shared, of any size: shared memories cost the kernels
+ * Statics of all modules lie below 64 KiB, where callers' regions begin, and apart from each other, because an
+ * instance has several over one memory. The imported memory is shared, of any size: shared memories cost the kernels
  * nothing, and the same modules serve this thread and the workers. Optimisation makes no difference to the speed of
  * code as straight as this, only to its size.
  */
@@ -28,6 +29,7 @@ const MODULES: KernelModule[] = [
     generated: { keccak: () => keccakSource({ wide: false }), blake2b: blake2bSource },
   },
   { entry: 'wide', memoryBase: 49152, wasm: WIDE_FILE, generated: { keccak: () => keccakSource({ wide: true }) } },
+  { entry: 'wide-pora', memoryBase: 57344, wasm: WIDE_PORA_FILE, generated: { 'blake2b-wide': blake2bWideSource } },
 ]
 
 interface KernelModule {
@@ -84,7 +86,7 @@ async function compile(module: KernelModule): Promise<Uint8Array> {
 
 /** Generated sources lie under `.as`, so that nothing takes them for TypeScript; the compiler asks for `.ts`. */
 function readSource({ module, name, baseDir }: ReadSourceParameters): string | null {
-  const generated = /(?:^|\/)build\/generated\/(\w+)\.ts$/.exec(name)?.[1]
+  const generated = /(?:^|\/)build\/generated\/([\w-]+)\.ts$/.exec(name)?.[1]
   try {
     return readFileSync(generated === undefined ? resolve(baseDir, name) : generatedFile(module, generated), 'utf8')
   } catch {

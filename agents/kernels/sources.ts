@@ -13,6 +13,9 @@ export const PORTABLE_FILE = new URL('kernels.wasm', BUILD_FOLDER)
 /** The kernels on keccak, written to be fused into 256-bit vectors. */
 export const WIDE_FILE = new URL('wide.wasm', BUILD_FOLDER)
 
+/** The PoRA seal hash, written to be fused into 256-bit vectors. */
+export const WIDE_PORA_FILE = new URL('wide-pora.wasm', BUILD_FOLDER)
+
 /** Names the sources that the compiled modules came from: `{ "sources": "<sha256>" }`. */
 export const STAMP_FILE = new URL('kernels.json', BUILD_FOLDER)
 

@@ -3,7 +3,8 @@
  * Twelve rounds of straight-line code over 16 locals a stream come from here.
  */
 
-const IV = [
+/** Initial state (RFC 7693, section 2.6). */
+export const IV = [
   '0x6a09e667f3bcc908',
   '0xbb67ae8584caa73b',
   '0x3c6ef372fe94f82b',
@@ -65,7 +66,8 @@ export function blake2bSource(): string {
   ].join('\n')
 }
 
-interface Stream {
+export interface Blake2bStream {
+  /** Two states in vectors, or one in integers. */
   vector: boolean
   /** Names of the 16 working words. */
   words: string[]
@@ -73,7 +75,7 @@ interface Stream {
 }
 
 /** Statements of the 12 rounds of one stream; the four mixes of a half round are interleaved. */
-function rounds({ vector, words, message }: Stream): string[] {
+export function blake2bRounds({ vector, words, message }: Blake2bStream): string[] {
   const add = (a: string, b: string) => (vector ? `i64x2.add(${a}, ${b})` : `${a} + ${b}`)
   const rotate = (a: string, b: string, n: number) =>
     vector ? `r${n}(v128.xor(${a}, ${b}))` : `rotr<u64>(${a} ^ ${b}, ${n})`
@@ -115,9 +117,9 @@ function sealHashFunction({ name, scalar }: { name: string; scalar: boolean }): 
   const also = (text: string) => (scalar ? text : '')
   const start = (i: number) => (i === 0 ? `${IV[0]} ^ ${PARAMETERS}` : (IV[i] ?? ''))
   const mixIn = (i: number) => (i === 4 ? 't' : i === 6 ? 'f' : (IV[i] ?? ''))
-  const vectorRounds = rounds({ vector: true, words: WORDS.map((i) => `v${i}`), message: (i) => `m${i}` })
+  const vectorRounds = blake2bRounds({ vector: true, words: WORDS.map((i) => `v${i}`), message: (i) => `m${i}` })
   const scalarRounds = scalar
-    ? rounds({ vector: false, words: WORDS.map((i) => `s${i}`), message: (i) => `w${i}` })
+    ? blake2bRounds({ vector: false, words: WORDS.map((i) => `s${i}`), message: (i) => `w${i}` })
     : []
   const parameters = ['chunk', 'pad', 'seed', 'out', ...seals].map((p) => `${p}: usize`).join(', ')
   const lines = [
@@ -190,7 +192,7 @@ function compressFunction(): string[] {
     '/** Updates the 64-byte state at h with the 128-byte block at m; t = bytes hashed so far, this block included. */',
     'export function blake2bCompress(h: usize, m: usize, t: u64, last: bool): void {',
     ...STATE.map((i) => `let v${i} = load<u64>(h, ${8 * i}), v${8 + i}: u64 = ${mixIn(i)};`),
-    ...rounds({ vector: false, words: WORDS.map((i) => `v${i}`), message: (i) => `load<u64>(m, ${8 * i})` }),
+    ...blake2bRounds({ vector: false, words: WORDS.map((i) => `v${i}`), message: (i) => `load<u64>(m, ${8 * i})` }),
     ...STATE.map((i) => `store<u64>(h, load<u64>(h, ${8 * i}) ^ v${i} ^ v${i + 8}, ${8 * i});`),
     '}',
   ]
