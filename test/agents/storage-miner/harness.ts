@@ -1,0 +1,184 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Address, createWalletClient, http, nonceManager, parseEther, publicActions } from 'viem'
+import { privateKeyToAccount } from 'viem/accounts'
+import { createLog, silentLog } from '#kit/log.ts'
+import { flowAbi } from '#protocol/abi/flow.ts'
+import { storageRewardAbi } from '#protocol/abi/storage-reward.ts'
+import type { Hash } from '#protocol/hex.ts'
+import { submissionSectors } from '#protocol/storage/submission.ts'
+import { type MinerConfigInput, minerConfigSchema, type RunningMiner, startMiner } from '#storage/miner/main.ts'
+import type { RunningNode } from '#storage/node/main.ts'
+import { type Anvil, DEV_ACCOUNTS, mine, startAnvil } from '../../chain.ts'
+import { type DeployStorageContractsParameters, deployStorageContracts } from '../../storage-contracts.ts'
+import {
+  allSegments,
+  finalized,
+  framesOf,
+  logged,
+  makeFile,
+  openNode,
+  postFrames,
+  type TestFile,
+  type TestNet,
+  until,
+} from '../storage-node/harness.ts'
+
+export type { TestFile, TestNet }
+export { makeFile, mine, until }
+
+/** A chain with the storage contracts and what a test of mining does on it. */
+export interface MineNet extends TestNet {
+  /** Submits a subtree of 2^height sectors that nobody has the data of. */
+  submitHole(height: number): Promise<number>
+  /** Mines to the first block of the next epoch. */
+  nextEpoch(): Promise<void>
+  payments(payee: Address): Promise<bigint>
+  /** The context that was last made. */
+  context(): Promise<{ epoch: bigint; flowLength: bigint; digest: Hash; flowRoot: Hash }>
+  blocksPerEpoch: number
+}
+
+export type NetParameters = Omit<DeployStorageContractsParameters, 'url'>
+
+/** Blocks come only when a test mines them or sends a transaction. */
+export async function startMineNet({ blocksPerEpoch = 60, ...parameters }: NetParameters = {}): Promise<MineNet> {
+  const anvil = await startAnvil()
+  const contracts = await deployStorageContracts({
+    ...{ url: anvil.url, blocksPerEpoch, pricePerSector: 1_000_000n, ...parameters },
+  })
+  const client = createWalletClient({
+    account: privateKeyToAccount(key(1), { nonceManager }),
+    transport: http(anvil.url),
+    pollingInterval: 20,
+  }).extend(publicActions)
+
+  async function submitNodes(sizeBytes: number, nodes: { root: Hash; height: number }[]): Promise<number> {
+    const hash = await client.writeContract({
+      address: contracts.flow,
+      abi: flowAbi,
+      functionName: 'submit',
+      args: [
+        {
+          data: {
+            length: BigInt(sizeBytes),
+            tags: '0x',
+            nodes: nodes.map(({ root, height }) => ({ root, height: BigInt(height) })),
+          },
+          submitter: client.account.address,
+        },
+      ],
+      value: BigInt(submissionSectors(nodes)) * contracts.pricePerSector,
+      chain: null,
+    })
+    const receipt = await client.waitForTransactionReceipt({ hash, timeout: 10_000, pollingInterval: 20 })
+    if (receipt.status !== 'success') throw new Error('the submission failed')
+    const count = await client.readContract({ address: contracts.flow, abi: flowAbi, functionName: 'numSubmissions' })
+    return Number(count) - 1
+  }
+
+  return {
+    anvil,
+    contracts,
+    blocksPerEpoch,
+    submit: ({ tree }) => submitNodes(tree.sizeBytes, tree.nodes),
+    submitHole: (height) => submitNodes(2 ** height * 256, [{ root: `0x${'5e'.repeat(32)}`, height }]),
+    async nextEpoch() {
+      const [head, first] = await Promise.all([
+        anvil.rpc('eth_blockNumber').then(Number),
+        client.readContract({ address: contracts.flow, abi: flowAbi, functionName: 'firstBlock' }).then(Number),
+      ])
+      // An epoch runs from the block after its start.
+      await mine(anvil, blocksPerEpoch - ((head - first - 1) % blocksPerEpoch))
+    },
+    payments: (payee) =>
+      client.readContract({
+        address: contracts.reward,
+        abi: storageRewardAbi,
+        functionName: 'payments',
+        args: [payee],
+      }),
+    context: () => client.readContract({ address: contracts.flow, abi: flowAbi, functionName: 'getContext' }),
+    close: () => anvil.stop(),
+  }
+}
+
+/** The key of a development account. Account 1 submits files, accounts from 5 on are for miners. */
+export function key(index: number): Hash {
+  const account = DEV_ACCOUNTS[index]
+  if (!account) throw new Error(`there is no development account ${index}`)
+  return account.privateKey
+}
+
+export interface OpenMinerParameters {
+  net: MineNet
+  nodes: readonly RunningNode[]
+  dataDir: string
+  account?: number
+  config?: Partial<Omit<MinerConfigInput, 'chain' | 'nodes'>> & { chain?: object; nodes?: object }
+}
+
+export function minerConfig({ net, nodes, dataDir, config = {} }: OpenMinerParameters) {
+  const { flow, mine: mineAddress, reward } = net.contracts
+  return minerConfigSchema.parse({
+    ...config,
+    data: { dir: dataDir, minFreeBytes: 0, ...config.data },
+    chain: { rpcUrls: [net.anvil.url], flow, mine: mineAddress, reward, pollIntervalMs: 50, ...config.chain },
+    nodes: { urls: nodes.map(({ url }) => url), retryIntervalMs: 200, stallTimeoutMs: 5_000, ...config.nodes },
+    mining: { threads: 1, ...config.mining },
+    rewards: { checkIntervalMs: 200, ...config.rewards },
+    listen: '127.0.0.1:0',
+  })
+}
+
+export async function openMiner(parameters: OpenMinerParameters): Promise<RunningMiner> {
+  const log = process.env.MINER_TEST_LOG ? createLog({ name: 'miner', level: 'debug' }) : silentLog()
+  const account = privateKeyToAccount(key(parameters.account ?? 5))
+  return startMiner(minerConfig(parameters), { log, account })
+}
+
+/** A node of the net, with a folder of its own. */
+export async function openTestNode(net: MineNet, folder: string, shard = '0/1'): Promise<RunningNode> {
+  return openNode({ net, dataDir: join(folder, `node-${shard.replace('/', '-of-')}`), config: { data: { shard } } })
+}
+
+/** Submits a file and gives every node all of it that it takes. */
+export async function store(net: MineNet, nodes: readonly RunningNode[], file: TestFile): Promise<number> {
+  const seq = await net.submit(file)
+  for (const node of nodes) {
+    await logged(node.url, seq)
+    const answer = await postFrames(node.url, seq, framesOf(file, allSegments(file)))
+    if (answer.status !== 200) throw new Error(`upload: ${answer.code} ${answer.message}`)
+    await finalized(node.url, seq)
+  }
+  return seq
+}
+
+/** Puts money into the base reward, and makes each proof in a started pool earn some. */
+export async function fundBaseReward(net: MineNet, { eachWei }: { eachWei: bigint }): Promise<void> {
+  const client = createWalletClient({ account: privateKeyToAccount(key(0)), transport: http(net.anvil.url) }).extend(
+    publicActions,
+  )
+  const call = { address: net.contracts.reward, abi: storageRewardAbi, chain: null } as const
+  for (const hash of [
+    await client.writeContract({ ...call, functionName: 'donate', value: parseEther('1') }),
+    await client.writeContract({ ...call, functionName: 'setBaseReward', args: [eachWei] }),
+  ]) {
+    const receipt = await client.waitForTransactionReceipt({ hash, pollingInterval: 20 })
+    if (receipt.status !== 'success') throw new Error('funding failed')
+  }
+}
+
+/** A folder that `remove` takes away again. */
+export async function temporaryFolder(): Promise<{ path: string; remove(): Promise<void> }> {
+  const path = await mkdtemp(join(tmpdir(), 'storage-miner-'))
+  return { path, remove: () => rm(path, { recursive: true, force: true }) }
+}
+
+/** The answer of a miner's status address. */
+export async function remoteStatus(url: string): Promise<Record<string, unknown>> {
+  return (await (await fetch(`${url}/v1/status`)).json()) as Record<string, unknown>
+}
+
+export type { Anvil }
