@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ZgFile } from '@0gfoundation/0g-ts-sdk'
 import { MerklePool } from '#kernels/merkle-pool.ts'
+import { kernelModules } from '#kernels/wasm.ts'
 import { fileSource } from '#kit/files.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import { buildFileTree } from '#protocol/storage/file-tree.ts'
@@ -54,7 +55,13 @@ export async function bench({ quick, signal, report, note }: BenchContext): Prom
       peer: '@0gfoundation/0g-ts-sdk 1.2.8',
       peerValue: rate(peerBestMs),
       ratio: peerBestMs / bestMs,
-      detail: { sizeBytes, workers: pool.workers, oneThreadMiBPerSecond: Math.round(rate(coreMs)), rounds },
+      detail: {
+        sizeBytes,
+        rounds,
+        workers: pool.workers,
+        oneThreadMiBPerSecond: Math.round(rate(coreMs)),
+        wideKernels: kernelModules().length > 1,
+      },
     })
   } finally {
     await pool.close()

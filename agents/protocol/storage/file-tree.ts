@@ -176,13 +176,16 @@ async function hashHere(job: TreeJob): Promise<void> {
 async function hashOnPool(job: TreeJob, pool: MerklePool): Promise<void> {
   const running = new Set<Promise<void>>()
   let failure: { reason: unknown } | undefined
+  const failed = (reason: unknown) => {
+    failure ??= { reason }
+  }
   for (let offset = 0; offset < job.source.sizeBytes && !failure && !job.signal?.aborted; offset += BLOCK_BYTES) {
-    const slot = await pool.claim()
-    const block = hashBlock(job, slot, offset).catch((reason: unknown) => {
-      failure ??= { reason }
-    })
+    const slot = await pool.claim().catch(failed)
+    if (!slot) break
+    const block: Promise<void> = hashBlock(job, slot, offset)
+      .catch(failed)
+      .finally(() => running.delete(block))
     running.add(block)
-    block.finally(() => running.delete(block))
   }
   await Promise.all(running)
   if (failure) throw failure.reason

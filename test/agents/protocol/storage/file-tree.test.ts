@@ -201,6 +201,13 @@ describe('buildFileTree', () => {
     }
   })
 
+  // A pool that is closed under the work ends it with its reason; nothing is left unhandled.
+  it('stops when the pool is closed', async () => {
+    const pool = await MerklePool.create({ workers: 1 })
+    const building = buildFileTree({ source: memorySource(data), hasher: pool, onProgress: () => void pool.close() })
+    await assert.rejects(building, { code: 'KERNEL_POOL_CLOSED' })
+  })
+
   it('refuses an empty source', async () => {
     await assert.rejects(buildFileTree({ source: memorySource(new Uint8Array(0)) }), { code: 'FILE_EMPTY' })
   })
