@@ -19,6 +19,7 @@ export const COMMAND_FILES: readonly { file: string; names: readonly string[] }[
   { file: 'key', names: ['key'] },
   { file: 'node', names: ['node'] },
   { file: 'indexer', names: ['indexer'] },
+  { file: 'miner', names: ['miner'] },
   { file: 'kv', names: ['kv'] },
   { file: 'deploy', names: ['deploy'] },
 ]

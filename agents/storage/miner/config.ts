@@ -154,7 +154,7 @@ export const minerConfigSchema = z.object({
       level: z.enum(LOG_LEVELS).default('info').describe('Least level written'),
       file: z.string().min(1).optional().describe('Also append the log to this file'),
       statusIntervalMs: configDurationMs({ min: 100 })
-        .default(10_000)
+        .default(5_000)
         .describe('How often a line says what the miner does'),
     })
     .prefault({}),
