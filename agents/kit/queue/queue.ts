@@ -1,0 +1,433 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { Queue as BullQueue, type Job, UnrecoverableError, Worker } from 'bullmq'
+import type { Logger } from '#kit/log.ts'
+import { WeightlessError } from '#protocol/error.ts'
+import { openBackend, type QueueBackend, type QueueBackendKind } from './backend.ts'
+import { decodeJobId, encodeJobId } from './job-id.ts'
+import { JobFailedError, PermanentJobError, QueueError } from './queue-error.ts'
+
+export type { QueueBackendKind } from './backend.ts'
+export { JobFailedError, PermanentJobError, QueueError } from './queue-error.ts'
+
+/** What may be stored as a job's data, result or progress: JSON. */
+export type JsonValue = string | number | boolean | null | readonly JsonValue[] | { readonly [key: string]: JsonValue }
+
+/** A durable job queue. Each job is handled at least once: a handler must bear being repeated after a crash. */
+export interface Queue<Data extends JsonValue = JsonValue, Result extends JsonValue = JsonValue> {
+  readonly name: string
+  readonly backend: QueueBackendKind
+  /** Adds a job, durably. Returns its id. */
+  add(job: NewJob<Data>): Promise<string>
+  /** Begins to handle jobs in this process. */
+  process(parameters: ProcessParameters<Data, Result>): JobWorker
+  get(id: string): Promise<JobInfo<Data, Result> | undefined>
+  /**
+   * Waits for a job's end, whichever process handles it.
+   *
+   * @throws {@link JobFailedError}; {@link QueueError} `QUEUE_WAIT_TIMEOUT`, `QUEUE_JOB` when there is no such job.
+   */
+  wait(id: string, options?: { timeoutMs?: number; signal?: AbortSignal }): Promise<Result>
+  counts(): Promise<JobCounts>
+  /** Stops all processes from beginning jobs; those under way go on. Outlives restarts. */
+  pause(): Promise<void>
+  resume(): Promise<void>
+  isPaused(): Promise<boolean>
+  /** Gives a failed job all its attempts again. */
+  retry(id: string): Promise<void>
+  /** Forgets a job; false when it is being handled, or unknown. */
+  remove(id: string): Promise<boolean>
+  /** Waits for jobs under way (see {@link ProcessParameters.closeTimeoutMs}), then disconnects. */
+  close(): Promise<void>
+}
+
+export interface NewJob<Data> {
+  data: Data
+  /** A second job with the id of one that is still known is ignored. Left out: a fresh id. At most 200 characters. */
+  id?: string | undefined
+  /** Begin no sooner than in so many milliseconds. */
+  delayMs?: number | undefined
+  /** Tries in all. Default 1. */
+  attempts?: number | undefined
+  /** Pause between tries. Default none; `exponential` doubles it each time. */
+  backoff?: { type: 'fixed' | 'exponential'; delayMs: number } | undefined
+  /** 1 (first) to 2 097 152; jobs without one go before all that have one. */
+  priority?: number | undefined
+}
+
+export interface ProcessParameters<Data, Result> {
+  /** Its return value is stored. What it throws costs an attempt; {@link PermanentJobError} costs all of them. */
+  handler: (job: RunningJob<Data>) => Promise<Result>
+  /** Jobs at once in this process. Default 1. */
+  concurrency?: number | undefined
+  /** Checks stored data before the handler sees it (a zod schema's `parse`, say): a job may be older than the code. */
+  parse?: ((data: unknown) => Data) | undefined
+  /** A process that has not been heard of for so long has died, and its jobs begin again. Default 30 000. */
+  lockMs?: number | undefined
+  /** How long `close` lets jobs go on after their signal was aborted; then they begin again elsewhere. Default 10 000. */
+  closeTimeoutMs?: number | undefined
+}
+
+/** A job in the hands of a handler. */
+export interface RunningJob<Data> {
+  readonly id: string
+  readonly data: Data
+  /** 1 on the first try. */
+  readonly attempt: number
+  /** Aborted when the worker is closed. */
+  readonly signal: AbortSignal
+  /** Stores how far it is; seen by {@link Queue.get}. */
+  progress(value: JsonValue): Promise<void>
+}
+
+export interface JobWorker {
+  /** Jobs being handled here. */
+  readonly active: number
+  close(): Promise<void>
+}
+
+export type JobState = 'waiting' | 'delayed' | 'active' | 'completed' | 'failed'
+
+export interface JobInfo<Data, Result> {
+  readonly id: string
+  readonly state: JobState
+  readonly data: Data
+  readonly progress: JsonValue
+  readonly attemptsMade: number
+  readonly result: Result | undefined
+  /** What the last failed try said. */
+  readonly failedReason: string | undefined
+}
+
+export interface JobCounts {
+  readonly waiting: number
+  readonly delayed: number
+  readonly active: number
+  readonly completed: number
+  readonly failed: number
+}
+
+export interface OpenQueueParameters {
+  /** `redis://…` or `postgres://…`; left out, the embedded queue in `dataDir`. */
+  url?: string | undefined
+  dataDir?: string | undefined
+  /** The queue's name, shared by those who add and those who handle. Letters, digits, `-`, `_` and `.`. */
+  name: string
+  log: Logger
+  /** Ended jobs kept (their ids stay taken so long). Default 10 000 completed for a day, 10 000 failed for a month. */
+  keep?: { completed?: Retention; failed?: Retention } | undefined
+}
+
+export interface Retention {
+  count: number
+  ageSeconds: number
+}
+
+const DAY_SECONDS = 86_400
+const MAX_DATA_BYTES = 2 ** 20
+const MAX_ID_CHARS = 200
+/** Crashes a job may take part in before it is given up: it may be what crashes. */
+const MAX_STALLED = 5
+const WAIT_POLL_MS = [20, 50, 100, 250, 500]
+
+/**
+ * Opens a durable job queue on BullMQ: Redis or PostgreSQL by URL, else an embedded PostgreSQL (PGlite) in the data
+ * folder, which only one process at a time can open.
+ *
+ * @throws {@link QueueError}
+ * @example
+ * const queue = await openQueue<{ blobId: string }, { rows: number }>({ dataDir, name: 'disperse', log })
+ * queue.process({ concurrency: 4, handler: async (job) => ({ rows: await disperse(job.data.blobId, job.signal) }) })
+ * const id = await queue.add({ id: blobId, data: { blobId }, attempts: 5, backoff: { type: 'exponential', delayMs: 500 } })
+ * const { rows } = await queue.wait(id)
+ */
+export async function openQueue<Data extends JsonValue = JsonValue, Result extends JsonValue = JsonValue>(
+  parameters: OpenQueueParameters,
+): Promise<Queue<Data, Result>> {
+  const { url, dataDir, name, log } = parameters
+  if (!/^[a-z0-9][\w.-]{0,99}$/i.test(name)) {
+    throw new QueueError({
+      code: 'QUEUE_JOB',
+      message: `a queue cannot be called ${JSON.stringify(name.slice(0, 100))}`,
+      fix: 'use up to 100 letters, digits, -, _ and .',
+    })
+  }
+  const onError = (error: Error) => log.warn({ err: error, queue: name }, 'job queue connection')
+  const backend = await openBackend({ url, dataDir, onError })
+  try {
+    const { connection, factory } = backend
+    const queue = new BullQueue(name, { connection, prefix: 'weightless' }, factory) as unknown as BullQueue
+    queue.on('error', onError)
+    await queue.waitUntilReady()
+    return new DurableQueue<Data, Result>({ ...parameters, backend, queue, onError })
+  } catch (error) {
+    await backend.close()
+    throw error
+  }
+}
+
+class DurableQueue<Data extends JsonValue, Result extends JsonValue> implements Queue<Data, Result> {
+  readonly name: string
+  readonly backend: QueueBackendKind
+  readonly #queue: BullQueue
+  readonly #backend: QueueBackend
+  readonly #log: Logger
+  readonly #onError: (error: Error) => void
+  readonly #keep: { completed: Retention; failed: Retention }
+  readonly #workers = new Set<JobWorker>()
+  readonly #closed = new AbortController()
+  #closing: Promise<void> | undefined
+
+  constructor(
+    parameters: OpenQueueParameters & { backend: QueueBackend; queue: BullQueue; onError: (error: Error) => void },
+  ) {
+    const { name, backend, queue, log, onError, keep } = parameters
+    this.name = name
+    this.backend = backend.kind
+    this.#backend = backend
+    this.#queue = queue
+    this.#log = log
+    this.#onError = onError
+    this.#keep = {
+      completed: keep?.completed ?? { count: 10_000, ageSeconds: DAY_SECONDS },
+      failed: keep?.failed ?? { count: 10_000, ageSeconds: 30 * DAY_SECONDS },
+    }
+  }
+
+  async add(job: NewJob<Data>): Promise<string> {
+    this.#checkOpen()
+    const { data, id, delayMs, attempts = 1, backoff, priority } = job
+    const sizeBytes = Buffer.byteLength(JSON.stringify(data) ?? '')
+    if (sizeBytes === 0 || sizeBytes > MAX_DATA_BYTES) {
+      throw badJob(`its data has ${sizeBytes} bytes as JSON, at most ${MAX_DATA_BYTES} are allowed`)
+    }
+    if (id !== undefined && (id === '' || id.length > MAX_ID_CHARS || !id.isWellFormed())) {
+      throw badJob(`its id has ${id.length} characters, 1 to ${MAX_ID_CHARS} of well-formed text are allowed`)
+    }
+    if (!Number.isSafeInteger(attempts) || attempts < 1) throw badJob(`attempts is ${attempts}`)
+    const { completed, failed } = this.#keep
+    const added = await this.#queue.add(
+      'job',
+      { data },
+      {
+        jobId: encodeJobId(id ?? crypto.randomUUID()),
+        attempts,
+        ...(delayMs === undefined ? {} : { delay: delayMs }),
+        ...(backoff === undefined ? {} : { backoff: { type: backoff.type, delay: backoff.delayMs } }),
+        ...(priority === undefined ? {} : { priority }),
+        removeOnComplete: { count: completed.count, age: completed.ageSeconds },
+        removeOnFail: { count: failed.count, age: failed.ageSeconds },
+      },
+    )
+    return decodeJobId(added.id ?? '')
+  }
+
+  process(parameters: ProcessParameters<Data, Result>): JobWorker {
+    this.#checkOpen()
+    const { handler, parse, concurrency = 1, lockMs = 30_000, closeTimeoutMs = 10_000 } = parameters
+    const abort = new AbortController()
+    const { connection, factory } = this.#backend
+    let active = 0
+    const run = async (job: Job): Promise<Result> => {
+      active++
+      try {
+        const stored: unknown = job.data.data
+        return await handler({
+          id: decodeJobId(job.id ?? ''),
+          data: parse === undefined ? (stored as Data) : parseData(parse, stored),
+          attempt: job.attemptsMade + 1,
+          signal: abort.signal,
+          progress: (value) => job.updateProgress({ value }),
+        })
+      } catch (error) {
+        const last = error instanceof PermanentJobError || job.attemptsMade + 1 >= (job.opts.attempts ?? 1)
+        this.#log[last ? 'warn' : 'debug']({ err: error, queue: this.name, job: job.id }, 'a job failed')
+        if (error instanceof PermanentJobError) throw new UnrecoverableError(error.message)
+        throw error
+      } finally {
+        active--
+      }
+    }
+    const options = {
+      connection,
+      prefix: 'weightless',
+      concurrency,
+      lockDuration: lockMs,
+      // Its first run is at once: what a crashed process left behind is found when its lock has run out.
+      stalledInterval: Math.max(1_000, Math.floor(lockMs / 2)),
+      maxStalledCount: MAX_STALLED,
+    }
+    const worker = new Worker(this.name, run, options, factory)
+    worker.on('error', this.#onError)
+    let closing: Promise<void> | undefined
+    const handle: JobWorker = {
+      get active() {
+        return active
+      },
+      close: () => {
+        closing ??= closeWorker({ worker, abort, closeTimeoutMs }).finally(() => this.#workers.delete(handle))
+        return closing
+      },
+    }
+    this.#workers.add(handle)
+    return handle
+  }
+
+  async get(id: string): Promise<JobInfo<Data, Result> | undefined> {
+    this.#checkOpen()
+    // The state first: what is read of a job after it was seen completed holds its result.
+    const state = asState(await this.#queue.getJobState(encodeJobId(id)))
+    const job = await this.#queue.getJob(encodeJobId(id))
+    if (state === undefined || job === undefined || job === null) return undefined
+    const progress: unknown = job.progress
+    return {
+      id,
+      state,
+      data: job.data.data,
+      progress:
+        typeof progress === 'object' && progress !== null && 'value' in progress ? asJson(progress.value) : null,
+      attemptsMade: job.attemptsMade,
+      result: state === 'completed' ? job.returnvalue : undefined,
+      failedReason: job.failedReason,
+    }
+  }
+
+  async wait(id: string, options: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<Result> {
+    const { timeoutMs = 600_000, signal } = options
+    const limit = AbortSignal.timeout(timeoutMs)
+    const stop = AbortSignal.any([limit, this.#closed.signal, ...(signal === undefined ? [] : [signal])])
+    for (let look = 0; !stop.aborted; look++) {
+      const job = await this.get(id)
+      if (job === undefined) throw badJob(`there is no job ${id}`)
+      if (job.state === 'completed') return job.result as Result
+      if (job.state === 'failed') {
+        throw new JobFailedError({
+          code: 'JOB_FAILED',
+          message: job.failedReason ?? 'no reason given',
+          details: { queue: this.name, id, attemptsMade: job.attemptsMade },
+        })
+      }
+      const ms = WAIT_POLL_MS[Math.min(look >> 2, WAIT_POLL_MS.length - 1)] ?? 500
+      await delay(ms, undefined, { signal: stop }).catch(() => undefined)
+    }
+    signal?.throwIfAborted()
+    this.#checkOpen()
+    throw new QueueError({
+      code: 'QUEUE_WAIT_TIMEOUT',
+      message: `job ${id} of ${this.name} has not ended within ${timeoutMs} ms`,
+      fix: 'check that a process handles this queue, and that it is not paused',
+      details: { queue: this.name, id, timeoutMs },
+    })
+  }
+
+  async counts(): Promise<JobCounts> {
+    this.#checkOpen()
+    const types = ['waiting', 'prioritized', 'delayed', 'active', 'completed', 'failed'] as const
+    const counts: Record<string, number> = await this.#queue.getJobCounts(...types)
+    const of = (type: (typeof types)[number]) => counts[type] ?? 0
+    return {
+      waiting: of('waiting') + of('prioritized'),
+      delayed: of('delayed'),
+      active: of('active'),
+      completed: of('completed'),
+      failed: of('failed'),
+    }
+  }
+
+  async pause(): Promise<void> {
+    this.#checkOpen()
+    await this.#queue.pause()
+  }
+
+  async resume(): Promise<void> {
+    this.#checkOpen()
+    await this.#queue.resume()
+  }
+
+  async isPaused(): Promise<boolean> {
+    this.#checkOpen()
+    return await this.#queue.isPaused()
+  }
+
+  async retry(id: string): Promise<void> {
+    this.#checkOpen()
+    const job = await this.#queue.getJob(encodeJobId(id))
+    if (job === undefined || job === null || (await job.getState()) !== 'failed') {
+      throw badJob(`${id} is not a failed job`)
+    }
+    await job.retry('failed', { resetAttemptsMade: true })
+  }
+
+  async remove(id: string): Promise<boolean> {
+    this.#checkOpen()
+    return (await this.#queue.remove(encodeJobId(id))) === 1
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= (async () => {
+      this.#closed.abort()
+      await Promise.all([...this.#workers].map((worker) => worker.close()))
+      await this.#queue.close()
+      await this.#backend.close()
+    })()
+    return this.#closing
+  }
+
+  #checkOpen(): void {
+    if (!this.#closed.signal.aborted) return
+    throw new QueueError({ code: 'QUEUE_CLOSED', message: `the queue ${this.name} has been closed` })
+  }
+}
+
+/** Tells the handlers, waits a while for them, then lets go of their jobs: their locks run out and they begin again. */
+async function closeWorker(parameters: {
+  worker: { close(force?: boolean): Promise<void> }
+  abort: AbortController
+  closeTimeoutMs: number
+}): Promise<void> {
+  const { worker, abort, closeTimeoutMs } = parameters
+  abort.abort(new WeightlessError({ code: 'QUEUE_CLOSED', message: 'the worker is being closed' }))
+  const timer = new AbortController()
+  const graceful = worker.close()
+  const late = delay(closeTimeoutMs, 'late' as const, { signal: timer.signal }).catch(() => 'done' as const)
+  const outcome = await Promise.race([graceful.then(() => 'done' as const), late])
+  timer.abort()
+  if (outcome === 'late') await worker.close(true)
+}
+
+function parseData<Data>(parse: (data: unknown) => Data, stored: unknown): Data {
+  try {
+    return parse(stored)
+  } catch (cause) {
+    throw new PermanentJobError({
+      code: 'QUEUE_JOB',
+      message: `the stored job is not understood: ${cause instanceof Error ? cause.message : String(cause)}`,
+      fix: 'it was added by another version of the program: remove it and add it again',
+      cause,
+    })
+  }
+}
+
+function asState(state: string): JobState | undefined {
+  switch (state) {
+    case 'waiting':
+    case 'paused':
+    case 'prioritized':
+    case 'waiting-children':
+      return 'waiting'
+    case 'delayed':
+    case 'active':
+    case 'completed':
+    case 'failed':
+      return state
+    default:
+      return undefined
+  }
+}
+
+function asJson(value: unknown): JsonValue {
+  return value as JsonValue
+}
+
+function badJob(reason: string): QueueError {
+  return new QueueError({ code: 'QUEUE_JOB', message: `the job cannot be used: ${reason}` })
+}
