@@ -14,7 +14,7 @@ describe('a file of 64 MiB', () => {
   before(async () => {
     speak = silenceConsole()
     network = await startNetwork({ groups: [['0/1'], ['0/2', '1/2']] })
-    signers = new Signers(network.anvil.url)
+    signers = new Signers(network.rpcUrl)
   })
 
   after(async () => {
@@ -25,8 +25,8 @@ describe('a file of 64 MiB', () => {
 
   for (const [number, sdk] of SDKS.entries()) {
     test(`${sdk.name}: ${number === 0 ? 'one node' : 'two shards'}`, async () => {
-      const indexerUrl = network.groups[number]?.indexer.url ?? ''
-      const rpcUrl = network.anvil.url
+      const { indexerUrl } = network.group(number)
+      const rpcUrl = network.rpcUrl
       const data = seededBytes(SIZE, 64 + number)
       const { rootHash } = await signers.use((signer) => sdk.upload({ indexerUrl, rpcUrl, signer, data }))
       const back = await sdk.download({ indexerUrl, root: rootHash, folder: network.folder })

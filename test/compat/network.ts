@@ -1,79 +1,70 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
 import { ethers } from 'ethers'
-import { silentLog } from '#kit/log.ts'
-import { indexerConfigSchema, type RunningIndexer, startIndexer } from '#storage/indexer/main.ts'
-import { nodeConfigSchema, type RunningNode, startNode } from '#storage/node/main.ts'
-import { type Anvil, DEV_ACCOUNTS, startAnvil } from '../chain.ts'
-import { deployStorageContracts, type StorageContracts } from '../storage-contracts.ts'
+import { DEV_ACCOUNTS } from '../chain.ts'
+
+const SERVE = fileURLToPath(new URL('./serve-network.ts', import.meta.url))
+const CLOSE_LIMIT_MS = 20_000
 
 /** Storage nodes that together keep the flow, and the indexer that knows them. */
-export interface Group {
-  /** As `1 node`, `2 shards`, `two replicas`. */
-  name: string
-  nodes: RunningNode[]
-  indexer: RunningIndexer
+export interface GroupAddresses {
+  /** As `0/2`. */
+  shards: string[]
+  nodes: string[]
+  indexerUrl: string
+  frontUrl: string
 }
 
 /** A chain, the contracts, and groups of nodes that all follow the same flow. */
-export interface Network {
-  anvil: Anvil
-  contracts: StorageContracts
-  groups: Group[]
+export interface NetworkAddresses {
+  rpcUrl: string
+  flow: string
+  market: string
+  /** Wei, as text. */
+  pricePerSector: string
+  groups: GroupAddresses[]
+}
+
+export interface Network extends NetworkAddresses {
   /** A folder for the test's files. */
   folder: string
+  /** The group of this number. */
+  group(number: number): GroupAddresses
   close(): Promise<void>
 }
 
-/** The shards of each group: `[['0/1'], ['0/2', '1/2']]` makes a group of one node and a group of two. */
-export async function startNetwork({
-  groups,
-  confirmations = 0,
-}: {
-  groups: string[][]
-  confirmations?: number
-}): Promise<Network> {
+/**
+ * Starts a network in its own process. `groups` gives the shards of each: `[['0/1'], ['0/2', '1/2']]` makes a group of
+ * one node and a group of two.
+ */
+export async function startNetwork({ groups }: { groups: string[][] }): Promise<Network> {
   const folder = await mkdtemp(join(tmpdir(), 'weightless-compat-'))
-  const closers: (() => Promise<unknown>)[] = [() => rm(folder, { recursive: true, force: true })]
+  const child = spawn(process.execPath, [SERVE, folder, JSON.stringify(groups)], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const ended = once(child, 'exit')
   const close = async (): Promise<void> => {
-    for (const closer of closers.splice(0).reverse()) await closer()
+    child.stdin.end()
+    const timer = setTimeout(() => child.kill('SIGKILL'), CLOSE_LIMIT_MS)
+    await ended
+    clearTimeout(timer)
+    await rm(folder, { recursive: true, force: true })
   }
+  const lines = createInterface({ input: child.stdout })
+  const first = once(lines, 'line').then(([line]) => String(line))
+  const failed = ended.then(([code]) => Promise.reject(new Error(`the network ended with code ${code}`)))
+  failed.catch(() => {})
   try {
-    const anvil = await startAnvil()
-    closers.push(() => anvil.stop())
-    const contracts = await deployStorageContracts({ url: anvil.url })
-    const started: Group[] = []
-    for (const [number, shards] of groups.entries()) {
-      const nodes: RunningNode[] = []
-      for (const [index, shard] of shards.entries()) {
-        const config = nodeConfigSchema.parse({
-          data: { dir: join(folder, `node-${number}-${index}`), shard },
-          chain: {
-            rpcUrls: [anvil.url],
-            flow: contracts.flow,
-            startBlock: contracts.block,
-            confirmations,
-            pollIntervalMs: 100,
-          },
-          rpc: { listen: '127.0.0.1:0', listenAdmin: '127.0.0.1:0', hashThreads: 0 },
-          // Each group must get its data from the client under test, not from another group.
-          sync: { auto: false },
-        })
-        const node = await startNode(config, { log: silentLog() })
-        closers.push(() => node.close())
-        nodes.push(node)
-      }
-      const settings = indexerConfigSchema.parse({
-        port: 0,
-        nodes: nodes.map(({ url }) => url),
-        updateIntervalMs: 1_000,
-      })
-      const indexer = await startIndexer(settings, { log: silentLog() })
-      closers.push(() => indexer.close())
-      started.push({ name: shards.join(' '), nodes, indexer })
+    const addresses = JSON.parse(await Promise.race([first, failed])) as NetworkAddresses
+    const group = (number: number): GroupAddresses => {
+      const found = addresses.groups[number]
+      if (found === undefined) throw new Error(`there is no group ${number}`)
+      return found
     }
-    return { anvil, contracts, groups: started, folder, close }
+    return { ...addresses, folder, group, close }
   } catch (error) {
     await close()
     throw error

@@ -31,7 +31,7 @@ describe('files of every size, through the indexer', () => {
   before(async () => {
     speak = silenceConsole()
     network = await startNetwork({ groups: GROUPS })
-    signers = new Signers(network.anvil.url)
+    signers = new Signers(network.rpcUrl)
   })
 
   after(async () => {
@@ -44,8 +44,8 @@ describe('files of every size, through the indexer', () => {
     for (const [which, sdk] of SDKS.entries()) {
       const other = SDKS[1 - which] ?? sdk
       test(`${sdk.name}: ${shards.length} ${shards.length === 1 ? 'node' : 'shards'}`, async () => {
-        const indexerUrl = network.groups[number]?.indexer.url ?? ''
-        const rpcUrl = network.anvil.url
+        const { indexerUrl } = network.group(number)
+        const rpcUrl = network.rpcUrl
         const { folder } = network
         await Promise.all(
           SIZES.map(async (sizeBytes) => {

@@ -1,5 +1,5 @@
 import type { Logger } from '#kit/log.ts'
-import type { ShardConfig } from '#protocol/storage/shard.ts'
+import { replicaCount, type ShardConfig } from '#protocol/storage/shard.ts'
 import type { IndexerMetrics } from './indexer-metrics.ts'
 import { StorageNodeClient } from './node-client.ts'
 import type { NodeStatus } from './wire.ts'
@@ -104,13 +104,14 @@ export class NodeRegistry {
   }
 
   /**
-   * Waits (3 s at most) until the first round of probes is through and, if no trusted node is usable, for one more
-   * round: a request that comes right after a start, or after every node was down, gets a true answer.
+   * Waits (3 s at most) until the first round of probes is through and, if the usable trusted nodes do not cover the
+   * flow, for one more round: a request that comes right after a start, or after an outage, gets a true answer.
    */
   async settled(): Promise<void> {
     await withinMs(this.#first, PROBE_TIMEOUT_MS)
-    if (this.trusted().length > 0 || this.#parameters.trusted.length === 0) return
-    this.#rescue ??= this.#probeAll((entry) => entry.trusted).finally(() => {
+    const usable = this.trusted()
+    if (usable.length === this.#parameters.trusted.length || replicaCount(usable.map(({ shard }) => shard)) > 0) return
+    this.#rescue ??= this.#probeAll((entry) => entry.trusted && !entry.usable).finally(() => {
       // Requests in the next moments share this round instead of each starting their own.
       setTimeout(() => {
         this.#rescue = undefined
