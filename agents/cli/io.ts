@@ -30,6 +30,8 @@ export interface CliIo extends CliEnvironment {
   readonly isTty: boolean
   /** Aborted by the first Ctrl-C or SIGTERM; the second one ends the process at once. Handlers live from first use on. */
   readonly signal: AbortSignal
+  /** What the process exits with when the command ends without an error. Default 0. */
+  exitCode: number
   /** Which signal aborted `signal`. */
   readonly interruptedBy: 'SIGINT' | 'SIGTERM' | undefined
   /** Line on stderr, unless `--quiet` or `--json`. */
@@ -71,6 +73,7 @@ export function createIo(environment: CliEnvironment): CliIo {
     verbose,
     color,
     isTty,
+    exitCode: 0,
     get signal() {
       return interrupt.signal()
     },

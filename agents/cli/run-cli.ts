@@ -35,7 +35,7 @@ export async function runCli(environment: CliEnvironment): Promise<number> {
   try {
     const program = await createProgram(io)
     await program.parseAsync([...environment.argv], { from: 'user' })
-    return typeof process.exitCode === 'number' ? process.exitCode : EXIT_CODE.ok
+    return io.exitCode
   } catch (error) {
     if (error instanceof CommanderError) return usageExit({ error, io })
     if (io.interruptedBy === 'SIGTERM' && isAbort(error)) return EXIT_CODE.terminated

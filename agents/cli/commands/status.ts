@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { formatEther } from 'viem'
 import { type StorageStatusReturnType, storageStatus } from '#client/storage/storage-status.ts'
+import { EXIT_CODE } from '../exit-code.ts'
 import type { CliIo } from '../io.ts'
 import type { NetworkSettings } from '../network.ts'
 import { openClient, type SignerOptions, signer } from '../open-client.ts'
@@ -24,7 +25,7 @@ async function runStatus({ options, io }: { options: StatusOptions; io: CliIo })
     const account = await signer({ io, options, network }).catch(() => undefined)
     const status = await storageStatus(client.storage.connection, { address: account?.address, signal: io.signal })
     io.result({ json: { ...status, settings: settingsOf(network) }, text: statusLines({ status, network }) })
-    if (!status.ok) process.exitCode = 5
+    if (!status.ok) io.exitCode = EXIT_CODE.network
   } finally {
     await client.close()
   }

@@ -38,6 +38,8 @@ export interface PartFile {
 export class PartFileError extends WeightlessError {}
 
 const STATE_VERSION = 1
+/** Segments after which the state is written: what a crash may cost. */
+const SAVE_EVERY = 64
 const HEADER_PREFIX_BYTES = 4
 const MAX_HEADER_BYTES = 1 << 20
 
@@ -138,9 +140,22 @@ function handlePart({
   roots: Uint8Array
 }): PartFile {
   let closed = false
+  let unsaved = 0
+  let first = Number.POSITIVE_INFINITY
+  let last = -1
+  const save = async () => {
+    if (unsaved === 0) return
+    const range = roots.slice(first * HASH_BYTES, (last + 1) * HASH_BYTES)
+    const position = layout.header.length + first * HASH_BYTES
+    unsaved = 0
+    first = Number.POSITIVE_INFINITY
+    last = -1
+    await writeAll(state, range, position, statePath)
+  }
   const close = async () => {
     if (closed) return
     closed = true
+    await save().catch(() => {})
     await data.close()
     await state.close()
   }
@@ -165,7 +180,10 @@ function handlePart({
       await writeAll(data, bytes.subarray(0, room), offset + index * SEGMENT_BYTES, partPath)
       // After the data: an entry whose data is not there is found out on resume, but costs a second download.
       roots.set(segmentRoot, (entry + index) * HASH_BYTES)
-      await writeAll(state, segmentRoot, layout.header.length + (entry + index) * HASH_BYTES, statePath)
+      first = Math.min(first, entry + index)
+      last = Math.max(last, entry + index)
+      unsaved += 1
+      if (unsaved >= SAVE_EVERY) await save()
     },
     complete: async () => {
       for (const [which, { root, sizeBytes }] of fragments.entries()) {

@@ -13,8 +13,8 @@ import { fetchSegments } from './fetch-segments.ts'
 import type { Holder } from './file-info.ts'
 import { SegmentLedger } from './segment-ledger.ts'
 
-/** Segments of one request: 4 MiB. */
-const RUN_SEGMENTS = 16
+/** Segments of one request: 8 MiB. */
+const RUN_SEGMENTS = 32
 /** Requests in flight over all nodes. */
 const LANES = 6
 /** Segments being hashed or written at once, for each request. */

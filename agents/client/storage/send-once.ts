@@ -1,13 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import {
-  keccak256,
-  type LocalAccount,
-  parseTransaction,
-  type TransactionReceipt,
-  type TransactionSerializable,
-} from 'viem'
+import { keccak256, type LocalAccount, parseTransaction, type TransactionReceipt } from 'viem'
+import { type BroadcastOutcome, broadcast } from '#kit/chain/broadcast.ts'
 import type { Chain } from '#kit/chain/client.ts'
-import { findRpcError } from '#kit/chain/rpc-error.ts'
+import { bumpFees, type Fees, feeCeiling, quoteFees } from '#kit/chain/fees.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import type { Hex } from '#protocol/hex.ts'
 import { InsufficientFundsError, reasonOf, WaitTimeoutError } from './errors.ts'
@@ -15,7 +10,11 @@ import type { JournalEntry, SubmissionJournal } from './submission-journal.ts'
 
 /** A transaction that waits longer than this for a block is sent again with a higher fee. */
 const BUMP_AFTER_MS = 30_000
-const MAX_BUMPS = 4
+const MAX_VERSIONS = 8
+/** Tries to find a nonce and a fee that the chain takes. */
+const MAX_TRIES = 5
+/** Longer, the same bytes are sent again: an endpoint may have forgotten them. */
+const REPEAT_AFTER_MS = 10_000
 
 export interface SendOnceParameters {
   chain: Chain
@@ -35,50 +34,76 @@ export interface SendOnceParameters {
 }
 
 /**
- * Sign, write to the journal, send, wait for the receipt. Sign and send of one account must not overlap: run this
- * under a lock per account. Once the journal holds the transaction, a repeat through {@link resumeSend} cannot pay again.
+ * Sign, write the signed bytes to the journal, send. Of one account this must not overlap: run it under a lock. From
+ * then on {@link resumeSend} brings the transaction home, also from another process: the same bytes cannot pay twice.
  *
- * @throws InsufficientFundsError, WaitTimeoutError; `TRANSACTION_REVERTED`
+ * @throws InsufficientFundsError; `TRANSACTION_REFUSED`
  */
 export async function signAndSend(parameters: SendOnceParameters): Promise<JournalEntry> {
-  const { chain, account, to, data, gas, valueWei } = parameters
-  const address = account.address
-  const nonce = await chain.client.getTransactionCount({ address, blockTag: 'pending' })
-  const request = await chain.client.prepareTransactionRequest({ account, to, data, gas, value: valueWei, nonce })
-  await checkFunds({ chain, address, feeWei: valueWei, gasWei: gas * (request.maxFeePerGas ?? request.gasPrice ?? 0n) })
-  const { account: _account, chain: _chain, from: _from, ...transaction } = request
-  const raw = await account.signTransaction(transaction as TransactionSerializable)
-  const entry: JournalEntry = { root: parameters.root, nonce, transactions: [{ hash: keccak256(raw), raw }] }
-  await parameters.journal.write(entry)
-  await broadcast({ chain, address, raw, valueWei })
-  parameters.onSent(keccak256(raw))
-  return entry
+  const { chain, account, journal, root, gas, valueWei, signal } = parameters
+  const { address } = account
+  let fees = await quoteFees({ chain, policy: {}, signal })
+  let last: BroadcastOutcome | undefined
+  let nonce = -1
+  for (let tries = 0; tries < MAX_TRIES; tries++) {
+    const pending = await chain.client.getTransactionCount({ address, blockTag: 'pending' })
+    nonce = last?.kind === 'nonce-too-low' ? Math.max(pending, nonce + 1) : pending
+    const haveWei = await chain.client.getBalance({ address })
+    const gasWei = gas * feeCeiling(fees)
+    if (haveWei < valueWei + gasWei) throw new InsufficientFundsError({ address, haveWei, feeWei: valueWei, gasWei })
+    const raw = await sign(parameters, { nonce, fees })
+    const entry: JournalEntry = { root, nonce, transactions: [{ hash: keccak256(raw), raw }] }
+    signal?.throwIfAborted()
+    await journal.write(entry)
+    last = await broadcast({ chain, raw })
+    if (last.kind === 'accepted' || last.kind === 'unknown') {
+      parameters.onSent(keccak256(raw))
+      return entry
+    }
+    if (last.kind === 'nonce-too-low' && (await findReceipt(chain, entry)) !== undefined) return entry
+    // The chain has refused these bytes for good: nothing of them may be found on resume.
+    await journal.remove()
+    if (last.kind === 'rejected') break
+    if (last.kind === 'insufficient-funds') {
+      throw new InsufficientFundsError({ address, haveWei, feeWei: valueWei, gasWei, cause: last.error })
+    }
+    const market = await quoteFees({ chain, policy: {}, signal })
+    fees = last.kind === 'underpriced' ? (bumpFees({ old: fees, market, policy: {} }) ?? market) : market
+  }
+  const cause = last !== undefined && 'error' in last ? last.error : undefined
+  throw new WeightlessError({
+    code: 'TRANSACTION_REFUSED',
+    message: `the chain refuses the transaction: ${cause === undefined ? 'its nonce is always taken' : reasonOf(cause)}`,
+    fix:
+      cause === undefined
+        ? 'let no other program send from this account at the same time'
+        : 'nothing was paid; see the reason',
+    cause,
+  })
 }
 
 /**
- * Bring a journalled transaction to its receipt: look for it, send it again where the chain does not know it, wait.
- * Undefined when it can never be mined any more (its nonce went to another transaction) or was reverted: then nothing
- * was paid and the entry is removed.
+ * Bring a journalled transaction to its receipt: look for it, send it again where the chain does not know it, raise its
+ * fee when it waits long. Undefined when it can never be mined any more because its nonce went to another transaction:
+ * then nothing was paid and the entry is removed.
+ *
+ * @throws WaitTimeoutError, `TRANSACTION_REVERTED`
  */
 export async function resumeSend(
   entry: JournalEntry,
   parameters: SendOnceParameters,
 ): Promise<TransactionReceipt | undefined> {
-  const { chain, account, journal, valueWei, timeoutMs, pollIntervalMs, signal } = parameters
+  const { chain, account, journal, timeoutMs, pollIntervalMs, signal } = parameters
   const started = Date.now()
   let bumpedAt = started
-  for (let round = 0; ; round++) {
+  let sentAt = 0
+  for (;;) {
     signal?.throwIfAborted()
     const receipt = await findReceipt(chain, entry)
+    if (receipt?.status === 'success') return receipt
     if (receipt !== undefined) {
-      if (receipt.status === 'success') return receipt
       await journal.remove()
-      throw new WeightlessError({
-        code: 'TRANSACTION_REVERTED',
-        message: `the transaction ${receipt.transactionHash} was mined and reverted`,
-        fix: 'run the same command again: the fee was returned, only gas is lost',
-        details: { txHash: receipt.transactionHash },
-      })
+      throw reverted(receipt)
     }
     const mined = await chain.client.getTransactionCount({ address: account.address, blockTag: 'latest' })
     if (mined > entry.nonce) {
@@ -87,43 +112,66 @@ export async function resumeSend(
       await journal.remove()
       return undefined
     }
-    const waitedMs = Date.now() - started
-    if (waitedMs > timeoutMs) {
-      throw new WaitTimeoutError({
-        what: 'the transaction to be mined',
-        waitedMs,
-        missing: [{ url: chain.endpoints.join(', '), reason: `has no receipt of ${entry.transactions.at(-1)?.hash}` }],
-      })
-    }
+    const now = Date.now()
     const last = entry.transactions.at(-1)
-    if (round === 0 && last !== undefined) {
-      await broadcast({ chain, address: account.address, raw: last.raw, valueWei })
-    } else if (Date.now() - bumpedAt > BUMP_AFTER_MS && entry.transactions.length <= MAX_BUMPS) {
-      bumpedAt = Date.now()
-      await bump(entry, parameters)
+    if (now - started > timeoutMs) {
+      const missing = [{ url: chain.endpoints.join(', '), reason: `has no receipt of ${last?.hash}` }]
+      throw new WaitTimeoutError({ what: 'the transaction to be mined', waitedMs: now - started, missing })
     }
-    parameters.onWaiting({ waitedMs, reason: `has not mined ${last?.hash}` })
+    if (now - bumpedAt > BUMP_AFTER_MS && entry.transactions.length < MAX_VERSIONS) {
+      bumpedAt = now
+      await bump(entry, parameters)
+    } else if (last !== undefined && now - sentAt > REPEAT_AFTER_MS) {
+      sentAt = now
+      await broadcast({ chain, raw: last.raw, signal })
+    }
+    parameters.onWaiting({ waitedMs: now - started, reason: `has not mined ${last?.hash}` })
     await sleep(pollIntervalMs, undefined, { signal }).catch(() => signal?.throwIfAborted())
   }
 }
 
-/** The same transaction with a fee that replaces the earlier one: nodes ask for at least 10 % more. */
-async function bump(entry: JournalEntry, { chain, account, journal, valueWei }: SendOnceParameters): Promise<void> {
+/** The same transaction with a fee that replaces the earlier one. */
+async function bump(entry: JournalEntry, { chain, account, journal, signal }: SendOnceParameters): Promise<void> {
   const last = entry.transactions.at(-1)
   if (last === undefined) return
-  const { r: _r, s: _s, v: _v, yParity: _y, ...transaction } = parseTransaction(last.raw)
-  const raise = (wei: bigint | undefined) => ((wei ?? 0n) * 5n) / 4n + 1n
-  const fees =
-    transaction.maxFeePerGas === undefined
-      ? { gasPrice: raise(transaction.gasPrice) }
+  const { to, data, value = 0n, gas = 0n, ...before } = parseTransaction(last.raw)
+  if (to === undefined || to === null || data === undefined) return
+  const old: Fees =
+    before.maxFeePerGas === undefined
+      ? { type: 'legacy', gasPrice: before.gasPrice ?? 0n }
       : {
-          maxFeePerGas: raise(transaction.maxFeePerGas),
-          maxPriorityFeePerGas: raise(transaction.maxPriorityFeePerGas),
+          type: 'eip1559',
+          maxFeePerGas: before.maxFeePerGas,
+          maxPriorityFeePerGas: before.maxPriorityFeePerGas ?? 0n,
         }
-  const raw = await account.signTransaction({ ...transaction, ...fees } as TransactionSerializable)
+  const fees = bumpFees({ old, market: await quoteFees({ chain, policy: {}, signal }), policy: {} })
+  if (fees === undefined) return
+  const raw = await sign({ chain, account, to, data, gas, valueWei: value }, { nonce: entry.nonce, fees })
   entry.transactions.push({ hash: keccak256(raw), raw })
   await journal.write(entry)
-  await broadcast({ chain, address: account.address, raw, valueWei })
+  await broadcast({ chain, raw, signal })
+}
+
+function sign(
+  {
+    chain,
+    account,
+    to,
+    data,
+    gas,
+    valueWei,
+  }: Pick<SendOnceParameters, 'chain' | 'account' | 'to' | 'data' | 'gas' | 'valueWei'>,
+  { nonce, fees }: { nonce: number; fees: Fees },
+): Promise<Hex> {
+  const fields = { chainId: chain.id, nonce, to, data, value: valueWei, gas }
+  return fees.type === 'legacy'
+    ? account.signTransaction({ ...fields, type: 'legacy', gasPrice: fees.gasPrice })
+    : account.signTransaction({
+        ...fields,
+        type: 'eip1559',
+        maxFeePerGas: fees.maxFeePerGas,
+        maxPriorityFeePerGas: fees.maxPriorityFeePerGas,
+      })
 }
 
 async function findReceipt(chain: Chain, entry: JournalEntry): Promise<TransactionReceipt | undefined> {
@@ -134,59 +182,11 @@ async function findReceipt(chain: Chain, entry: JournalEntry): Promise<Transacti
   return undefined
 }
 
-/** Answers of nodes that know the transaction, or a later one of the same nonce. */
-const HARMLESS =
-  /already known|already imported|known transaction|nonce too low|replacement transaction underpriced|nonce .*(lower|too low|used)/i
-
-async function broadcast({
-  chain,
-  address,
-  raw,
-  valueWei,
-}: {
-  chain: Chain
-  address: Hex
-  raw: Hex
-  valueWei: bigint
-}): Promise<void> {
-  try {
-    await chain.request('eth_sendRawTransaction', [raw])
-  } catch (cause) {
-    const failure = findRpcError(cause)
-    if (failure === undefined || failure.rpcMessage === undefined || HARMLESS.test(failure.rpcMessage)) {
-      if (failure?.rpcMessage !== undefined) return
-      throw cause
-    }
-    if (/insufficient funds/i.test(failure.rpcMessage)) {
-      const haveWei = await chain.client.getBalance({ address })
-      throw new InsufficientFundsError({
-        address,
-        haveWei,
-        feeWei: valueWei,
-        gasWei: (await chain.client.getGasPrice()) * 500_000n,
-        cause,
-      })
-    }
-    throw new WeightlessError({
-      code: 'TRANSACTION_REFUSED',
-      message: `the chain refuses the transaction: ${reasonOf(failure)}`,
-      fix: 'see the reason; nothing was paid',
-      cause,
-    })
-  }
-}
-
-async function checkFunds({
-  chain,
-  address,
-  feeWei,
-  gasWei,
-}: {
-  chain: Chain
-  address: Hex
-  feeWei: bigint
-  gasWei: bigint
-}) {
-  const haveWei = await chain.client.getBalance({ address })
-  if (haveWei < feeWei + gasWei) throw new InsufficientFundsError({ address, haveWei, feeWei, gasWei })
+function reverted({ transactionHash }: TransactionReceipt): WeightlessError {
+  return new WeightlessError({
+    code: 'TRANSACTION_REVERTED',
+    message: `the transaction ${transactionHash} was mined and reverted`,
+    fix: 'run the same command again: the fee was returned, only gas is lost',
+    details: { txHash: transactionHash },
+  })
 }

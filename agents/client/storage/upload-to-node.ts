@@ -14,7 +14,7 @@ import { sendSegments } from './send-segments.ts'
 /** Segments of one request: 8 MiB. Small enough that a failure costs little, large enough that requests cost nothing. */
 const BATCH_SEGMENTS = 32
 /** Requests in flight to one node: while it answers one, the other is on the wire. */
-const LANES = 3
+const LANES = 2
 
 export interface UploadToNodeParameters {
   target: Candidate

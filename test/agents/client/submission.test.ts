@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import { keccak256 } from 'viem'
+import type { Client } from '#client/connect.ts'
+import { prepareSubmit, quoteSubmission } from '#client/storage/flow-contract.ts'
+import { openSubmissionJournal } from '#client/storage/submission-journal.ts'
 import { memorySource } from '#protocol/storage/byte-source.ts'
+import { buildFileTree } from '#protocol/storage/file-tree.ts'
+import { submissionIdentity } from '#protocol/storage/submission.ts'
 import { deployLegacyFlow } from './legacy-flow.ts'
 import { seededBytes, testSeed } from './seeded.ts'
 import { type StorageNetwork, startStorageNetwork } from './storage-network.ts'
@@ -43,6 +49,46 @@ describe(`paying (seed ${seed})`, () => {
     assert.equal(result.nodes[0]?.finalized, true)
     const { client: chain } = await client.storage.connection.chain({ purpose: 'test' })
     assert.equal(await chain.getTransactionCount({ address: client.storage.connection.account?.address ?? '0x' }), 1)
+  })
+
+  /** What a crash right before sending leaves: a journal entry with the signed transaction, which nobody has seen. */
+  const leaveUnsent = async ({ client, bytes, nonce }: { client: Client; bytes: Uint8Array; nonce?: number }) => {
+    const { connection } = client.storage
+    const { account } = connection
+    if (account === undefined) throw new TypeError('the client has no account')
+    const chain = await connection.chain({ purpose: 'test' })
+    const tree = await buildFileTree({ source: memorySource(bytes) })
+    const { flow } = network.contracts
+    const submission = { sizeBytes: bytes.length, tags: '0x' as const, nodes: tree.nodes }
+    const { feeWei } = await quoteSubmission({ chain, flow, nodes: tree.nodes })
+    const { data, gas } = await prepareSubmit({ chain, flow, submission, submitter: account.address, feeWei })
+    const pending = await chain.client.getTransactionCount({ address: account.address, blockTag: 'pending' })
+    const fees = { type: 'eip1559' as const, maxFeePerGas: 10n ** 10n, maxPriorityFeePerGas: 1n }
+    const fields = { chainId: chain.id, to: flow, data, gas, value: feeWei, nonce: nonce ?? pending }
+    const raw = await account.signTransaction({ ...fields, ...fees })
+    const identity = submissionIdentity(tree.nodes)
+    const key = { dir: connection.journalDir, chainId: chain.id, flow, submitter: account.address, identity }
+    const journal = openSubmissionJournal({ ...key, sizeBytes: bytes.length, tags: '0x' })
+    await journal.write({ root: tree.root, nonce: fields.nonce, transactions: [{ hash: keccak256(raw), raw }] })
+    return { journal, hash: keccak256(raw) }
+  }
+
+  test('a crash before the signed transaction went out: the same bytes go out on the next run', async () => {
+    const client = await network.client({ who: 8 })
+    const bytes = bytesOf('unsent', 30_000)
+    const { hash, journal } = await leaveUnsent({ client, bytes })
+    const { txHash, paid } = await client.storage.upload({ source: memorySource(bytes) })
+    assert.deepEqual({ txHash, paid }, { txHash: hash, paid: false })
+    assert.equal(await journal.read(), undefined, 'the entry is gone when the file is stored')
+  })
+
+  test('a journalled transaction whose nonce went to another one is forgotten, and the file is paid once', async () => {
+    const client = await network.client({ who: 8 })
+    const bytes = bytesOf('overtaken', 30_000)
+    const { hash } = await leaveUnsent({ client, bytes, nonce: 0 })
+    const { txHash, paid } = await client.storage.upload({ source: memorySource(bytes) })
+    assert.equal(paid, true)
+    assert.notEqual(txHash, hash)
   })
 
   test('chain, Flow and nodes that do not belong together are told apart before anything is paid', async () => {
