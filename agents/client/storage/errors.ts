@@ -103,12 +103,16 @@ export class IndexerUnreachableError extends WeightlessError {
 
 /** A node answered with an error. `details`: `url`, `nodeCode`. */
 export class NodeRefusedError extends NodeError {
+  /** The node's own details. */
+  readonly nodeDetails: Readonly<Record<string, unknown>> | undefined
+
   constructor(facts: {
     url: string
     nodeCode: string
     reason: string
     status?: number
     fix?: string
+    nodeDetails?: Record<string, unknown> | undefined
     cause?: unknown
   }) {
     super({
@@ -119,6 +123,7 @@ export class NodeRefusedError extends NodeError {
       cause: facts.cause,
       reason: facts.reason,
     })
+    this.nodeDetails = facts.nodeDetails
   }
 }
 
@@ -175,6 +180,19 @@ export class WaitTimeoutError extends WeightlessError {
       message: `gave up after ${Math.round(facts.waitedMs / 1000)} s waiting for ${facts.what}: ${facts.missing.map(({ url, reason }) => `${url} ${reason}`).join('; ')}`,
       fix: facts.fix ?? 'run the same command again: it goes on where it stopped and does not pay again',
       details: { waitedMs: facts.waitedMs, missing: facts.missing },
+    })
+  }
+}
+
+/** The source gives other bytes than when it was hashed. `details`: `root`, `nodeCode`. */
+export class SourceChangedError extends WeightlessError {
+  constructor({ root, cause }: { root: string; cause: unknown }) {
+    super({
+      code: 'SOURCE_CHANGED',
+      message: `the file is not what it was when its root ${root} was computed`,
+      fix: 'leave the file alone while it is uploaded, then run the upload again: the changed file is new content',
+      details: { root },
+      cause,
     })
   }
 }

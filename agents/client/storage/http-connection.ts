@@ -65,11 +65,17 @@ export function openHttpConnection({
       const onAbort = () => outgoing.destroy()
       signal?.addEventListener('abort', onAbort, { once: true })
       outgoing.on('close', () => signal?.removeEventListener('abort', onAbort))
-      outgoing.setTimeout(idleTimeoutMs, () => {
+      const stall = () => {
         stalled = new Error(`nothing moved for ${idleTimeoutMs} ms`)
         // Without an error: one given here would be raised on the socket, where nobody listens between two requests.
         outgoing.destroy()
-      })
+      }
+      outgoing.setTimeout(idleTimeoutMs, stall)
+      // That limit begins with the connection; until then this one holds.
+      const connecting = setTimeout(stall, idleTimeoutMs)
+      const connected = () => clearTimeout(connecting)
+      outgoing.on('socket', (socket) => (socket.connecting ? socket.once('connect', connected) : connected()))
+      outgoing.on('close', connected)
       outgoing.on('response', (response) => {
         answered = true
         // Whoever reads the body hears of errors there; without a reader an error must not end the process.

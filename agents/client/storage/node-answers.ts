@@ -142,10 +142,11 @@ const errorBodySchema = z.object({
   code: z.string().max(100),
   message: z.string().max(10_000),
   fix: z.string().max(10_000).optional(),
+  details: z.record(z.string(), z.unknown()).optional(),
 })
 
 /** The JSON error body of the binary path; undefined where the answer is something else (a plain 0G node, a proxy). */
-export function parseErrorBody(text: string): { code: string; message: string; fix?: string | undefined } | undefined {
+export function parseErrorBody(text: string): z.output<typeof errorBodySchema> | undefined {
   try {
     return errorBodySchema.safeParse(JSON.parse(text)).data
   } catch {

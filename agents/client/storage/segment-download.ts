@@ -15,6 +15,8 @@ import { SegmentLedger } from './segment-ledger.ts'
 
 /** Segments of one request: 8 MiB. */
 const RUN_SEGMENTS = 32
+/** The same where a reader takes segments in order: several requests must fit its window. */
+const WINDOW_RUN_SEGMENTS = 6
 /** Requests in flight over all nodes. */
 const LANES = 6
 /** Segments being hashed or written at once, for each request. */
@@ -120,7 +122,8 @@ class Run {
   #take(source: Source): number[] {
     const { window } = this.#parameters
     const first = Math.floor(source.info.startSector / SEGMENT_SECTORS)
-    const room = Math.max(1, Math.min(RUN_SEGMENTS, Math.ceil(this.#ledger.wanted / (2 * LANES))))
+    const most = window === undefined ? RUN_SEGMENTS : WINDOW_RUN_SEGMENTS
+    const room = Math.max(1, Math.min(most, Math.ceil(this.#ledger.wanted / (2 * LANES))))
     return this.#ledger.take({
       url: source.node.url,
       limit: room,

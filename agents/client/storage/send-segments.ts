@@ -75,6 +75,7 @@ async function sendFrames({
     nodeCode: error?.code ?? `HTTP_${response.status}`,
     reason: error?.message ?? `HTTP ${response.status}`,
     status: response.status,
+    nodeDetails: error?.details,
     ...(error?.fix === undefined ? {} : { fix: error.fix }),
   })
 }

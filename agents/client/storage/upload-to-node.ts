@@ -1,12 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { sharedMerklePool } from '#kernels/merkle-pool.ts'
 import { WeightlessError } from '#protocol/error.ts'
-import type { ByteSource } from '#protocol/storage/byte-source.ts'
-import { SEGMENT_SECTORS } from '#protocol/storage/constants.ts'
-import type { FileTree } from '#protocol/storage/file-tree.ts'
-import { segmentCount } from '#protocol/storage/padding.ts'
+import { type ByteSource, readFully } from '#protocol/storage/byte-source.ts'
+import { HASH_BYTES, SEGMENT_BYTES, SEGMENT_SECTORS } from '#protocol/storage/constants.ts'
+import { buildFileTree, type FileTree } from '#protocol/storage/file-tree.ts'
+import { segmentCount, segmentPaddedSectors } from '#protocol/storage/padding.ts'
 import { nextOwnedSegment } from '#protocol/storage/shard.ts'
 import type { StorageLimits } from './connection.ts'
-import { NodeRefusedError, reasonOf, WaitTimeoutError } from './errors.ts'
+import { NodeRefusedError, reasonOf, SourceChangedError, WaitTimeoutError } from './errors.ts'
 import type { Candidate } from './list-nodes.ts'
 import type { FileInfo } from './node-answers.ts'
 import { sendSegments } from './send-segments.ts'
@@ -135,6 +136,9 @@ async function sendMissing(parameters: UploadToNodeParameters, owned: readonly n
       if (finalized === true || missing === undefined) return finalized === true
     } catch (error) {
       signal?.throwIfAborted()
+      const refused = error instanceof NodeRefusedError && /^SEGMENT_/.test(String(error.details.nodeCode))
+      if (refused && (await sourceChanged(parameters, error)))
+        throw new SourceChangedError({ root: tree.root, cause: error })
       failures += 1
       if (failures >= limits.attempts) throw error
       onState({ type: 'retry', reason: reasonOf(error) })
@@ -194,6 +198,24 @@ async function sendInLanes({
     throw error
   }
   return finalized
+}
+
+/** Whether the segment a node refused differs from what was hashed: then the node is right. */
+async function sourceChanged(
+  { tree, source, signal }: UploadToNodeParameters,
+  refused: NodeRefusedError,
+): Promise<boolean> {
+  const index = Number(refused.nodeDetails?.index)
+  if (!Number.isSafeInteger(index) || index < 0 || index >= segmentCount(tree.sizeBytes)) {
+    const now = await buildFileTree({ source, signal })
+    return now.root !== tree.root
+  }
+  const offset = index * SEGMENT_BYTES
+  const data = new Uint8Array(Math.min(SEGMENT_BYTES, tree.sizeBytes - offset))
+  await readFully(source, { offset, target: data })
+  const pool = await sharedMerklePool()
+  const root = await pool.segmentRoot(data, segmentPaddedSectors(tree.sizeBytes, index))
+  return Buffer.compare(root, tree.segmentRoots.subarray(index * HASH_BYTES, (index + 1) * HASH_BYTES)) !== 0
 }
 
 /** Until the node calls the file final, or turns out to lack something again. */

@@ -4,7 +4,7 @@ import { buildFileTree, type FileTree } from '#protocol/storage/file-tree.ts'
 import { formatShard, type SelectionMethod } from '#protocol/storage/shard.ts'
 import { chooseNodes, type UploadNetwork } from './choose-nodes.ts'
 import type { StorageConnection } from './connection.ts'
-import { reasonOf } from './errors.ts'
+import { reasonOf, SourceChangedError } from './errors.ts'
 import type { TransferListener } from './events.ts'
 import { findSubmission } from './find-submission.ts'
 import { type Candidate, type ListNodesReturnType, listNodes } from './list-nodes.ts'
@@ -150,8 +150,11 @@ async function storeEverywhere(
     })
     const outcomes = await storeOnce(connection, { ...parameters, chosen })
     signal?.throwIfAborted()
-    const moved = outcomes.find((outcome) => outcome.error instanceof SubmissionMovedError)
-    if (moved !== undefined) throw moved.error
+    // Not the fault of a node: another one would meet the same.
+    const common = outcomes.find(
+      ({ error }) => error instanceof SubmissionMovedError || error instanceof SourceChangedError,
+    )
+    if (common !== undefined) throw common.error
     const failed = outcomes.filter((outcome) => outcome.error !== undefined)
     if (failed.length === 0) {
       return outcomes.map(({ target, finalized }) => ({

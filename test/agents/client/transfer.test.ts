@@ -133,6 +133,18 @@ describe(`store and fetch (seed ${seed})`, () => {
     await assert.rejects(client.storage.upload({ source: memorySource(new Uint8Array(0)) }), { code: 'FILE_EMPTY' })
   })
 
+  test('a file that changes between hashing and sending is told from a node that refuses', async () => {
+    const client = await network.client()
+    const bytes = Uint8Array.from(seededBytes({ seed: `${seed}/changing`, length: 900_000 }))
+    const upload = client.storage.upload({
+      source: memorySource(bytes),
+      onEvent: ({ type }) => {
+        if (type === 'transaction-mined') bytes[500_000] = (bytes[500_000] ?? 0) ^ 1
+      },
+    })
+    await assert.rejects(upload, { code: 'SOURCE_CHANGED' })
+  })
+
   test('an abort ends an upload at once and leaves nothing running', async () => {
     const client = await network.client()
     const controller = new AbortController()
