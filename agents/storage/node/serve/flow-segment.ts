@@ -1,9 +1,17 @@
+import { ZERO_ROOTS } from '#kernels/merkle.ts'
 import { type Hash, toHex } from '#protocol/hex.ts'
-import { SECTOR_BYTES, SEGMENT_BYTES, SEGMENT_HEIGHT, SEGMENT_SECTORS } from '#protocol/storage/constants.ts'
+import {
+  HASH_BYTES,
+  SECTOR_BYTES,
+  SEGMENT_BYTES,
+  SEGMENT_HEIGHT,
+  SEGMENT_SECTORS,
+} from '#protocol/storage/constants.ts'
 import { segmentCount } from '#protocol/storage/padding.ts'
 import { NodeError } from '../error.ts'
 import type { FlowCover, FlowSegment } from '../http/flow-frame.ts'
 import type { NodeStore } from '../store/node-store.ts'
+import type { Piece } from '../store/object-store.ts'
 import type { FileTransaction } from '../store/transaction-record.ts'
 
 const SEAL_SECTORS = 16
@@ -33,11 +41,13 @@ export async function readFlowSegment(parameters: ReadFlowSegmentParameters): Pr
   const covers: FlowCover[] = segment === 0 ? [{ sector: 0, height: 0, hash: new Uint8Array(32) }] : []
   if (segment === 0) missing[0] = 1
 
+  let above: Uint8Array | undefined
   for (const tx of submissionsIn(store, { start, end: Math.min(start + SEGMENT_SECTORS, lengthSectors) })) {
     const piece = await readPiece(store, tx, start)
     const at = Math.max(tx.startSector - start, 0)
     if (piece) {
-      data.set(piece, at * SECTOR_BYTES)
+      data.set(piece.data, at * SECTOR_BYTES)
+      above = piece.siblings
       continue
     }
     const own = coversOf(tx, start)
@@ -52,9 +62,34 @@ export async function readFlowSegment(parameters: ReadFlowSegmentParameters): Pr
     if (!sectors.includes(1)) held |= 1n << BigInt(seal)
   }
   if (held === 0n) return undefined
-  const unit = { level: SEGMENT_HEIGHT, startSector: start, hash: new Uint8Array() }
-  const siblings = bare ? [] : store.flow.proveUnit({ unit, lengthSectors }).siblings
-  return { segment, held, covers, siblings, data }
+  const siblings = bare ? [] : siblingsOf({ store, start, lengthSectors, above })
+  return siblings && { segment, held, covers, siblings, data }
+}
+
+/** Siblings from a segment's root up to the flow root; undefined when they cannot be told from what is here. */
+function siblingsOf({ store, start, lengthSectors, above }: SiblingsParameters): Uint8Array[] | undefined {
+  const unit = store.flow.unitAt(start, lengthSectors)
+  if (!unit || unit.level <= SEGMENT_HEIGHT) {
+    const whole = { level: SEGMENT_HEIGHT, startSector: start, hash: new Uint8Array() }
+    return store.flow.proveUnit({ unit: whole, lengthSectors }).siblings
+  }
+  // Inside one subtree of the flow: a file's own proof leads up to its root, and a gap is zeros at every level.
+  const inside: Uint8Array[] = []
+  for (let level = SEGMENT_HEIGHT; level < unit.level; level++) {
+    const at = (level - SEGMENT_HEIGHT) * HASH_BYTES
+    const sibling = above ? above.slice(at, at + HASH_BYTES) : ZERO_ROOTS[level]
+    if (sibling?.length !== HASH_BYTES) return undefined
+    inside.push(sibling)
+  }
+  return [...inside, ...store.flow.proveUnit({ unit, lengthSectors }).siblings]
+}
+
+interface SiblingsParameters {
+  store: NodeStore
+  start: number
+  lengthSectors: number
+  /** Of the file's piece in the segment, hash by hash, bottom first. */
+  above: Uint8Array | undefined
 }
 
 /**
@@ -85,13 +120,13 @@ function* submissionsIn(store: NodeStore, { start, end }: { start: number; end: 
   }
 }
 
-/** The bytes of a submission in the segment that begins at `start`; undefined when they are not here. */
-async function readPiece(store: NodeStore, tx: FileTransaction, start: number): Promise<Uint8Array | undefined> {
+/** What is stored of a submission in the segment that begins at `start`; undefined when it is not here. */
+async function readPiece(store: NodeStore, tx: FileTransaction, start: number): Promise<Piece | undefined> {
   if (tx.objectId === undefined || tx.status === 'pruned') return undefined
   const index = Math.max(start - tx.startSector, 0) / SEGMENT_SECTORS
-  // Large files are padded with whole segments of zeros.
-  if (index >= segmentCount(tx.sizeBytes)) return new Uint8Array()
-  return (await store.objects.readPiece(tx.objectId, index))?.data
+  // Large files are padded with whole segments of zeros, which no piece is kept of and so no proof.
+  if (index >= segmentCount(tx.sizeBytes)) return undefined
+  return store.objects.readPiece(tx.objectId, index)
 }
 
 /** The submission's nodes in the segment, or undefined when one of them covers all of it. */
