@@ -24,6 +24,8 @@ interface FileReport {
   durationMs: number
   failures: string[]
   output: string[]
+  /** Its line has been printed. What fails after that is shown at the end. */
+  isShown: boolean
 }
 
 const keptLinesPerFile = 2000
@@ -34,58 +36,90 @@ const keptLinesPerFile = 2000
  */
 export async function* reportNodeTests(source: AsyncIterable<ReporterEvent>): AsyncGenerator<string> {
   const files = new Map<string, FileReport>()
-  const reportOf = (file: string) => {
+  // The same file is named relatively in some events and absolutely in others.
+  const reportOf = (name: string) => {
+    const file = path.resolve(name)
     const existing = files.get(file)
     if (existing !== undefined) return existing
-    const created: FileReport = { passed: 0, failed: 0, skipped: 0, durationMs: 0, failures: [], output: [] }
+    const created: FileReport = {
+      passed: 0,
+      failed: 0,
+      skipped: 0,
+      durationMs: 0,
+      failures: [],
+      output: [],
+      isShown: false,
+    }
     files.set(file, created)
     return created
   }
   for await (const { type, data } of source) {
-    const file = data.file ?? 'unknown file'
+    if (data.file === undefined) continue
+    const file = path.resolve(data.file)
     const report = reportOf(file)
-    if (type === 'test:stdout' || type === 'test:stderr') {
+    if (type === 'test:summary') {
+      report.isShown = true
+      yield fileLine(file, report)
+    } else if (type === 'test:stdout' || type === 'test:stderr') {
       if (report.output.length < keptLinesPerFile) report.output.push(data.message ?? '')
-      continue
-    }
-    if (type !== 'test:pass' && type !== 'test:fail') continue
-    if (data.nesting === 0) report.durationMs += data.details?.duration_ms ?? 0
-    const isWholeFile = data.nesting === 0 && path.resolve(data.name ?? '') === path.resolve(file)
-    // Suites are counted by their tests, except when the suite itself failed (a hook, a crashed body).
-    if (data.details?.type === 'suite' && (type === 'test:pass' || isSubtestFailure(data.details.error))) continue
-    if (type === 'test:pass' && isWholeFile) continue
-    if (type === 'test:pass') {
-      if (data.skip !== undefined || data.todo !== undefined) report.skipped += 1
-      else report.passed += 1
-    } else if (!isSubtestFailure(data.details?.error)) {
-      report.failed += 1
-      report.failures.push(`${data.name}\n${errorText(data.details?.error)}`)
+    } else if (type === 'test:pass' || type === 'test:fail') {
+      take({ type, data, report, file })
     }
   }
-  files.delete('unknown file')
 
   const counts: StageCounts = { passed: 0, failed: 0, skipped: 0 }
-  for (const [file, report] of [...files].sort(([a], [b]) => a.localeCompare(b))) {
+  for (const [file, report] of files) {
     if (report.passed + report.failed + report.skipped === 0) {
       report.failed = 1
       report.failures.push('the file ran no test')
     }
+    // A file whose process was cut off has no summary of its own.
+    if (!report.isShown) yield fileLine(file, report)
     counts.passed += report.passed
     counts.failed += report.failed
     counts.skipped += report.skipped
-    const state = report.failed > 0 ? `${report.failed} FAILED` : 'ok'
-    const skipped = report.skipped > 0 ? `, ${report.skipped} skipped` : ''
-    const seconds = (report.durationMs / 1000).toFixed(1)
-    yield `  ${path.relative('', file)}: ${report.passed} passed${skipped} in ${seconds} s, ${state}\n`
   }
-  for (const [file, report] of files) {
-    if (report.failed === 0) continue
-    yield `\n${path.relative('', file)}\n${'-'.repeat(72)}\n`
-    for (const failure of report.failures) yield `FAILED ${failure}\n\n`
-    if (report.output.length > 0) yield `What the file printed:\n${report.output.join('')}\n`
-  }
+  for (const [file, report] of files) if (report.failed > 0) yield failureText(file, report)
   const target = process.env.WEIGHTLESS_TEST_COUNTS
   if (target !== undefined) writeFileSync(target, JSON.stringify(counts))
+}
+
+function take({
+  type,
+  data,
+  report,
+  file,
+}: {
+  type: 'test:pass' | 'test:fail'
+  data: ReporterEvent['data']
+  report: FileReport
+  file: string
+}): void {
+  if (data.nesting === 0) report.durationMs += data.details?.duration_ms ?? 0
+  const isWholeFile = data.nesting === 0 && path.resolve(data.name ?? '') === file
+  // Suites are counted by their tests, except when the suite itself failed (a hook, a crashed body).
+  if (type === 'test:pass' && (isWholeFile || data.details?.type === 'suite')) return
+  if (type === 'test:pass') {
+    if (data.skip !== undefined || data.todo !== undefined) report.skipped += 1
+    else report.passed += 1
+  } else if (!isSubtestFailure(data.details?.error)) {
+    report.failed += 1
+    report.failures.push(`${data.name}\n${errorText(data.details?.error)}`)
+  }
+}
+
+function fileLine(file: string, report: FileReport): string {
+  const state = report.failed > 0 ? `${report.failed} FAILED` : 'ok'
+  const skipped = report.skipped > 0 ? `, ${report.skipped} skipped` : ''
+  const seconds = (report.durationMs / 1000).toFixed(1)
+  return `  ${path.relative('', file)}: ${report.passed} passed${skipped} in ${seconds} s, ${state}\n`
+}
+
+function failureText(file: string, report: FileReport): string {
+  const head = `\n${path.relative('', file)}\n${'-'.repeat(72)}\n`
+  const failures = report.failures.map((failure) => `FAILED ${failure}\n\n`).join('')
+  const output = report.output.length > 0 ? `What the file printed:\n${report.output.join('')}\n` : ''
+  return head + failures + output
 }
 
 /** A suite or file that failed only because a test in it failed: that test has been counted. */
