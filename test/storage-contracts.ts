@@ -46,6 +46,8 @@ export interface DeployStorageContractsParameters {
   blocksPerEpoch?: number
   /** How long fees take to be released to miners, default 372 days. */
   releaseSeconds?: number
+  /** Sectors of a reward pool, default 2^25. */
+  poolSectors?: number
   /** Parameters of mining other than the defaults: anything wins, one window per epoch. */
   mining?: Partial<MiningParameters>
   privateKey?: Hex
@@ -75,6 +77,7 @@ export async function deployStorageContracts({
   url,
   pricePerSector = DEFAULT_PRICE,
   blocksPerEpoch = 1200,
+  poolSectors = 2 ** 25,
   releaseSeconds = 372 * 86_400,
   mining = {},
   privateKey = FIRST_DEV_KEY,
@@ -96,7 +99,7 @@ export async function deployStorageContracts({
     ['governance/Governance', [account.address, account.address, 0, [flow]]],
     ['storage/Flow', [governance, market, reward, BigInt(blocksPerEpoch), 0n]],
     ['storage/FixedPriceMarket', [governance, flow, reward, pricePerSector, maxPrice]],
-    ['storage/StorageReward', [governance, flow, market, mine, BigInt(releaseSeconds)]],
+    ['storage/StorageReward', [governance, flow, market, mine, BigInt(poolSectors), BigInt(releaseSeconds)]],
     ['storage/PoraMine', [governance, flow, reward, miningParameters(blocksPerEpoch, mining)]],
   ]
   const hashes: Hex[] = []

@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 /// @title What storage fees become: rewards for those who prove that they hold the data
-/// @notice The flow is cut into pricing chunks of 2^25 sectors (8 GiB), one pool each. A fee goes to the pools its
+/// @notice The flow is cut into pricing chunks of `poolSectors` sectors, one pool each. A fee goes to the pools its
 /// sectors lie in. A pool starts when the flow has passed its end; from then on it is released over time, and each
 /// accepted proof of its data pays half of what is released and unpaid. Amounts in wei, times in seconds.
 ///
@@ -32,6 +32,8 @@ interface IRewardPools {
 
     /* ERRORS */
 
+    /// @notice A pool covers a power of two of sectors, from `min` to `max`.
+    error PoolSectorsOutOfBounds(uint256 poolSectors, uint256 min, uint256 max);
     /// @notice Only the flow may fill pools.
     error CallerIsNotFlow(address caller);
     /// @notice Only the mine may claim rewards.
@@ -104,6 +106,9 @@ interface IRewardPools {
 
     /// @notice The mine that claims rewards.
     function mine() external view returns (address);
+
+    /// @notice Sectors whose fees share a pool: 2^25 (8 GiB) on the public networks, less where little data must earn.
+    function poolSectors() external view returns (uint256);
 
     /// @notice Paid on top of each rewarded proof while donations last.
     function baseReward() external view returns (uint256);

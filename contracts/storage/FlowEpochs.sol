@@ -66,7 +66,9 @@ abstract contract FlowEpochs is IFlow {
     function makeContext() public {
         _requireLaunched();
         FlowState.State memory state = _state.unpack();
-        if (_advanceEpoch(state, FlowTree.open(state.length))) _state = state.pack();
+        if (_endedEpochs() <= state.epoch) return;
+        _advanceEpoch(state, FlowTree.open(state.length));
+        _state = state.pack();
     }
 
     /// @inheritdoc IFlow
@@ -170,10 +172,9 @@ abstract contract FlowEpochs is IFlow {
 
     /// @dev If an epoch has ended since the last context, makes the context of the epoch that runs now, in one step
     /// however many have passed. Changes `state` in memory; storing it is left to the caller.
-    function _advanceEpoch(FlowState.State memory state, FlowTree.Cursor memory cursor) internal returns (bool) {
-        // The epoch runs from the block after its start, so that the hash of the start is known in it.
-        uint256 ended = block.number > firstBlock ? (block.number - 1 - firstBlock) / blocksPerEpoch : 0;
-        if (ended <= state.epoch) return false;
+    function _advanceEpoch(FlowState.State memory state, FlowTree.Cursor memory cursor) internal {
+        uint256 ended = _endedEpochs();
+        if (ended <= state.epoch) return;
 
         uint256 length = cursor.length;
         StoredContext memory next = _context;
@@ -195,7 +196,12 @@ abstract contract FlowEpochs is IFlow {
         state.epoch = ended;
         _context = next;
         emit NewEpoch(msg.sender, ended, next.flowRoot, state.submissions, length, next.digest);
-        return true;
+    }
+
+    /// @dev How many epochs have ended. The next one runs from the block after its start, so that the hash of the start
+    /// is known in it.
+    function _endedEpochs() private view returns (uint256) {
+        return block.number > firstBlock ? (block.number - 1 - firstBlock) / blocksPerEpoch : 0;
     }
 
     function _requireLaunched() internal view {

@@ -20,6 +20,8 @@ contract PoraMine is MineSettings {
 
     /// @inheritdoc IPoraMine
     address public immutable reward;
+    /// @dev Sectors of a reward pool, as the reward contract has it for ever.
+    uint256 private immutable _poolSectors;
 
     /* STORAGE */
 
@@ -39,6 +41,7 @@ contract PoraMine is MineSettings {
         if (IRewardPools(reward_).mine() != address(this)) revert NotWired(reward_);
         if (IRewardPools(reward_).flow() != flow_) revert NotWired(reward_);
         if (IRewardPools(reward_).market() != IFlow(flow_).market()) revert NotWired(reward_);
+        _poolSectors = IRewardPools(reward_).poolSectors();
     }
 
     /* MINERS */
@@ -78,7 +81,7 @@ contract PoraMine is MineSettings {
         uint256 index = epoch.submissions++;
         _epoch = epoch;
         emit NewSubmission(context.epoch, answer.minerId, index, answer.recallPosition);
-        uint256 pricingIndex = answer.recallPosition / Pora.SECTORS_PER_PRICING_CHUNK;
+        uint256 pricingIndex = answer.recallPosition / _poolSectors;
         IRewardPools(reward).claimMineReward(pricingIndex, beneficiary, answer.minerId);
     }
 

@@ -25,8 +25,8 @@ abstract contract RewardPools is IRewardPools, AccessManaged {
 
     /* CONSTANTS AND IMMUTABLES */
 
-    /// @dev Sectors in a pricing chunk.
-    uint256 internal constant PRICING_SECTORS = 1 << 25;
+    uint256 private constant _MIN_POOL_SECTORS = 1 << 10;
+    uint256 private constant _MAX_POOL_SECTORS = 1 << 25;
     uint256 private constant _BPS = 10_000;
     uint256 private constant _MAX_BASE_REWARD = 1_000 ether;
 
@@ -36,6 +36,8 @@ abstract contract RewardPools is IRewardPools, AccessManaged {
     address public immutable market;
     /// @inheritdoc IRewardPools
     address public immutable mine;
+    /// @inheritdoc IRewardPools
+    uint256 public immutable poolSectors;
 
     /* STORAGE */
 
@@ -51,10 +53,21 @@ abstract contract RewardPools is IRewardPools, AccessManaged {
     /// @inheritdoc IRewardPools
     mapping(address payee => uint256) public payments;
 
-    constructor(address authority_, address flow_, address market_, address mine_) AccessManaged(authority_) {
+    constructor(
+        address authority_,
+        address flow_,
+        address market_,
+        address mine_,
+        uint256 poolSectors_
+    ) AccessManaged(authority_) {
+        bool isPowerOfTwo = poolSectors_ != 0 && poolSectors_ & (poolSectors_ - 1) == 0;
+        if (!isPowerOfTwo || poolSectors_ < _MIN_POOL_SECTORS || poolSectors_ > _MAX_POOL_SECTORS) {
+            revert PoolSectorsOutOfBounds(poolSectors_, _MIN_POOL_SECTORS, _MAX_POOL_SECTORS);
+        }
         flow = flow_;
         market = market_;
         mine = mine_;
+        poolSectors = poolSectors_;
     }
 
     /* FILLING */
@@ -174,16 +187,16 @@ abstract contract RewardPools is IRewardPools, AccessManaged {
         kept = (value * rateBps) / _BPS;
         uint256 rest = value - kept;
         uint256 end = start + sectors;
-        uint256 first = start / PRICING_SECTORS;
-        uint256 last = (end - 1) / PRICING_SECTORS;
-        bool finishesLast = end % PRICING_SECTORS == 0;
+        uint256 first = start / poolSectors;
+        uint256 last = (end - 1) / poolSectors;
+        bool finishesLast = end % poolSectors == 0;
         if (first == last) {
             _add(first, rest, finishesLast);
             return kept;
         }
-        uint256 perPool = (rest * PRICING_SECTORS) / sectors;
-        uint256 firstShare = (perPool * (PRICING_SECTORS - (start % PRICING_SECTORS))) / PRICING_SECTORS;
-        uint256 lastShare = (perPool * (end - last * PRICING_SECTORS)) / PRICING_SECTORS;
+        uint256 perPool = (rest * poolSectors) / sectors;
+        uint256 firstShare = (perPool * (poolSectors - (start % poolSectors))) / poolSectors;
+        uint256 lastShare = (perPool * (end - last * poolSectors)) / poolSectors;
         _add(first, firstShare, true);
         for (uint256 i = first + 1; i < last; ++i) _add(i, perPool, true);
         _add(last, lastShare, finishesLast);

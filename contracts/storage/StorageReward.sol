@@ -17,8 +17,9 @@ contract StorageReward is IStorageReward, RewardPools {
         address flow_,
         address market_,
         address mine_,
+        uint256 poolSectors_,
         uint256 releaseSeconds_
-    ) RewardPools(authority_, flow_, market_, mine_) {
+    ) RewardPools(authority_, flow_, market_, mine_, poolSectors_) {
         if (releaseSeconds_ == 0) revert ZeroReleaseSeconds();
         releaseSeconds = releaseSeconds_;
     }

@@ -19,6 +19,10 @@ export const storageRewardAbi = [
         "type": "address"
       },
       {
+        "name": "poolSectors_",
+        "type": "uint256"
+      },
+      {
         "name": "releaseSeconds_",
         "type": "uint256"
       }
@@ -116,6 +120,24 @@ export const storageRewardAbi = [
       }
     ],
     "name": "PaymentRefused",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
+        "name": "poolSectors",
+        "type": "uint256"
+      },
+      {
+        "name": "min",
+        "type": "uint256"
+      },
+      {
+        "name": "max",
+        "type": "uint256"
+      }
+    ],
+    "name": "PoolSectorsOutOfBounds",
     "type": "error"
   },
   {
@@ -413,6 +435,18 @@ export const storageRewardAbi = [
       }
     ],
     "name": "payments",
+    "outputs": [
+      {
+        "name": "",
+        "type": "uint256"
+      }
+    ],
+    "stateMutability": "view",
+    "type": "function"
+  },
+  {
+    "inputs": [],
+    "name": "poolSectors",
     "outputs": [
       {
         "name": "",

@@ -3,6 +3,8 @@ pragma solidity 0.8.37;
 
 import { IAccessManaged } from "@openzeppelin/contracts/access/manager/IAccessManaged.sol";
 import { IRewardPools } from "../../../contracts/interfaces/IRewardPools.sol";
+import { IStorageReward } from "../../../contracts/interfaces/IStorageReward.sol";
+import { StorageReward } from "../../../contracts/storage/StorageReward.sol";
 import { StorageTest } from "../support/StorageTest.sol";
 
 /// @notice A payee that does not take money.
@@ -42,6 +44,36 @@ contract StorageRewardTest is StorageTest {
         reward.setBaseReward(1001 ether);
         vm.expectRevert(IRewardPools.TreasuryMissing.selector);
         reward.setTreasury(address(0));
+    }
+
+    /* POOL SIZE */
+
+    function test_PoolSizeIsBounded() public {
+        uint256[4] memory sizes = [uint256(0), 1 << 9, 1 << 26, (1 << 20) + 1];
+        for (uint256 i = 0; i < sizes.length; ++i) {
+            vm.expectRevert(
+                abi.encodeWithSelector(IRewardPools.PoolSectorsOutOfBounds.selector, sizes[i], 1 << 10, 1 << 25)
+            );
+            new StorageReward(address(governance), ALICE, BOB, MINE, sizes[i], 1);
+        }
+        vm.expectRevert(IStorageReward.ZeroReleaseSeconds.selector);
+        new StorageReward(address(governance), ALICE, BOB, MINE, 1 << 20, 0);
+    }
+
+    /// Small pools start as soon as the flow has passed their small end.
+    function testFuzz_SmallPools(uint256 sectors, uint256 value) public {
+        StorageReward small = new StorageReward(address(governance), address(this), BOB, MINE, 1 << 10, 1);
+        sectors = bound(sectors, 1, 1 << 16);
+        value = bound(value, 0, 1e30);
+        vm.deal(address(this), value);
+        small.fillReward{ value: value }(1, 0, sectors, 0);
+        uint256 sum = small.serviceFees();
+        for (uint256 i = 0; i <= (sectors + 1) / 1024; ++i) {
+            (uint128 locked, , , uint40 startTime, ) = small.rewards(i);
+            sum += locked;
+            isTrue((startTime != 0) == ((i + 1) * 1024 <= sectors + 1), "started when passed");
+        }
+        eq(sum, value, "every wei");
     }
 
     /* FILLING */

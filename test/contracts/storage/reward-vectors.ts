@@ -48,6 +48,7 @@ describe('Reward pools: reference vectors', () => {
         flow.address,
         admin.address,
         mine.address,
+        2 ** 25,
         constructorArg,
       ])) as unknown as StorageFixture['reward']
       expect(steps.length).to.be.greaterThan(10)

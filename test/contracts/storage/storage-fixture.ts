@@ -95,7 +95,10 @@ export async function deployStorage({
     pricePerSector,
     pricePerSector * 100n,
   ])
-  const reward = await ethers.deployContract('StorageReward', [governanceAt, flowAt, marketAt, mineAt, RELEASE_SECONDS])
+  const reward = await ethers.deployContract('StorageReward', [
+    ...[governanceAt, flowAt, marketAt, mineAt],
+    ...[2 ** 25, RELEASE_SECONDS],
+  ])
   const mine = await ethers.deployContract('PoraMine', [
     governanceAt,
     flowAt,

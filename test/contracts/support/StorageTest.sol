@@ -5,6 +5,8 @@ import { Governance } from "../../../contracts/governance/Governance.sol";
 import { Submission, SubmissionData, SubmissionNode } from "../../../contracts/interfaces/IFlow.sol";
 import { FixedPriceMarket } from "../../../contracts/storage/FixedPriceMarket.sol";
 import { Flow } from "../../../contracts/storage/Flow.sol";
+import { MineParameters } from "../../../contracts/interfaces/IPoraMine.sol";
+import { PoraMine } from "../../../contracts/storage/PoraMine.sol";
 import { StorageReward } from "../../../contracts/storage/StorageReward.sol";
 import { Test } from "./Test.sol";
 
@@ -21,7 +23,10 @@ abstract contract StorageTest is Test {
     Flow internal flow;
     FixedPriceMarket internal market;
     StorageReward internal reward;
+    PoraMine internal mine;
     uint256 internal deployedPrice;
+    /// @dev Whether rewards are claimed by a real mine, or by {MINE} in its place.
+    bool internal deployMine;
 
     function setUp() public virtual {
         deploy(PRICE, BLOCKS_PER_EPOCH, 0);
@@ -40,7 +45,23 @@ abstract contract StorageTest is Test {
         governance = new Governance(address(this), BOB, 0, pausable);
         flow = new Flow(address(governance), market_, reward_, blocksPerEpoch, deployDelay);
         market = new FixedPriceMarket(address(governance), flow_, reward_, price, 1e18);
-        reward = new StorageReward(address(governance), flow_, market_, MINE, RELEASE_SECONDS);
+        address mine_ = deployMine ? vm.computeCreateAddress(address(this), nonce + 4) : MINE;
+        reward = new StorageReward(address(governance), flow_, market_, mine_, 1 << 25, RELEASE_SECONDS);
+        if (deployMine) mine = new PoraMine(address(governance), flow_, reward_, mineParameters());
+    }
+
+    function mineParameters() internal pure returns (MineParameters memory) {
+        return
+            MineParameters({
+                difficulty: 1000,
+                minDifficulty: 0,
+                targetMineBlocks: 50,
+                targetSubmissions: 10,
+                maxShards: 32,
+                nSubtasks: 1,
+                subtaskInterval: 10,
+                difficultyAdjustRatio: 20
+            });
     }
 
     /// @notice A valid submission of one node.
