@@ -1,3 +1,4 @@
+import { lookup } from 'node:dns/promises'
 import { isIP } from 'node:net'
 import { createJsonRpcClient, type JsonRpcClient } from '#kit/http/json-rpc-client.ts'
 import type { Logger } from '#kit/log.ts'
@@ -87,7 +88,7 @@ export class Discovery {
   }
 
   async #tryPlace({ url, ip }: Place): Promise<KnownNode | undefined> {
-    for (const candidate of this.#urlsOf({ url, ip })) {
+    for (const candidate of await this.#urlsOf({ url, ip })) {
       const known = this.#parameters.registry.has(candidate)
       if (!known && (this.#failedUntilMs.get(candidate) ?? 0) > Date.now()) continue
       const node = await this.#parameters.registry.add(candidate)
@@ -98,11 +99,11 @@ export class Discovery {
     return undefined
   }
 
-  #urlsOf({ url, ip }: Place): string[] {
+  async #urlsOf({ url, ip }: Place): Promise<string[]> {
     if (url !== undefined) {
       const parsed = URL.parse(url)
       if (parsed === null || !/^https?:$/.test(parsed.protocol) || parsed.username !== '') return []
-      if (isPrivateHost(parsed.hostname) && !this.#parameters.allowPrivate) return []
+      if (!this.#parameters.allowPrivate && (await leadsInside(parsed.hostname))) return []
       return [parsed.href.replace(/\/+$/, '')]
     }
     if (ip === undefined || isIP(ip) === 0 || (isPrivateHost(ip) && !this.#parameters.allowPrivate)) return []
@@ -136,6 +137,14 @@ export interface DiscoveryParameters {
   allowPrivate: boolean
   registry: NodeRegistry
   log: Logger
+}
+
+/** Whether a host, or what its name stands for, is private; a name that stands for nothing is no use either. */
+async function leadsInside(host: string): Promise<boolean> {
+  if (isPrivateHost(host)) return true
+  if (isIP(host.replace(/^\[|\]$/g, '')) !== 0) return false
+  const found = await lookup(host, { all: true }).catch(() => [])
+  return found.length === 0 || found.some(({ address }) => isPrivateHost(address))
 }
 
 /**

@@ -79,6 +79,11 @@ export class FileLocator {
     return await this.#once(String(txSeq), (nodes) => askAll(nodes, (node) => node.client.fileInfoByTxSeq({ txSeq })))
   }
 
+  /** Where the file is must be looked up anew: the nodes named did not give it, or its place in the flow has changed. */
+  forget(root: Hash): void {
+    this.#cache.delete(root)
+  }
+
   #fromCache(root: Hash): FileState | undefined {
     const entry = this.#cache.get(root)
     if (entry === undefined || this.#now() - entry.checkedMs > REFRESH_MS) return undefined

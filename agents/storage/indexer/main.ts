@@ -118,7 +118,12 @@ export async function startIndexer(config: IndexerConfig, context: IndexerContex
   }
 
   const { url } = await server.listen()
-  if (publicUrl === '') publicUrl = url
+  if (publicUrl === '') {
+    publicUrl = url
+    if (config.host === '0.0.0.0' || config.host === '::') {
+      log.warn({ url }, 'clients elsewhere are told of the front at this address: set publicUrl to one they can reach')
+    }
+  }
   registry.start()
   discovery?.start()
   let closing: Promise<void> | undefined

@@ -70,6 +70,33 @@ describe('a download through the indexer', () => {
     if (bytes.length < file.data.length) assert.ok(failure !== undefined, 'a cut download looks complete')
   })
 
+  test('never gives a wrong byte, whatever three nodes do in turn', async () => {
+    const seed = Number(process.env.FAULT_SEED ?? Date.now() % 1_000_000)
+    const faults: readonly Fault[] = ['none', 'none', 'flip', 'garbage', 'refuse', 'absent', 'short', 'stall']
+    let state = seed
+    const pick = (count: number): number => {
+      state = (state * 1_103_515_245 + 12_345) % 2 ** 31
+      return Math.floor((state / 2 ** 31) * count)
+    }
+    let whole = 0
+    for (let round = 0; round < 12; round += 1) {
+      // The last round has an honest node in any case.
+      for (const node of nodes) node.fault = round === 11 ? 'none' : (faults[pick(faults.length)] ?? 'none')
+      const start = pick(file.data.length)
+      const end = start + pick(file.data.length - start)
+      const response = await fetch(`${indexer.url}/file?root=${file.root}`, {
+        headers: { range: `bytes=${start}-${end}` },
+      })
+      const answer = Buffer.from(await response.arrayBuffer())
+      if (response.status === 503) continue
+      whole += 1
+      assert.equal(response.status, 206, `seed ${seed}, round ${round}`)
+      const right = Buffer.compare(answer, file.data.subarray(start, end + 1)) === 0
+      assert.ok(right, `wrong bytes: FAULT_SEED=${seed}, round ${round}`)
+    }
+    assert.ok(whole > 0, `seed ${seed}`)
+  })
+
   test('prefers other nodes to one that lied', async () => {
     const [liar] = nodes
     assert.ok(liar)

@@ -126,6 +126,30 @@ describe('the front of two shards', () => {
     assert.deepEqual((await front('zgs_uploadSegmentsByTxSeq', [[segment(0)], 4])).error, odd.uploadError)
   })
 
+  test('speaks JSON-RPC as a storage node does: ids digit for digit, explicit null, no params, batches', async () => {
+    const post = async (body: string) => {
+      const response = await fetch(indexer.frontUrl, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body,
+      })
+      assert.equal(response.status, 200)
+      return await response.text()
+    }
+    const config = '{"shardId":0,"numShard":1}'
+    assert.equal(
+      await post('{"jsonrpc":"2.0","id":17600000000000001,"method":"zgs_getShardConfig"}'),
+      `{"jsonrpc":"2.0","id":17600000000000001,"result":${config}}`,
+    )
+    assert.equal(
+      await post(
+        '[{"jsonrpc":"2.0","id":"a","method":"zgs_getShardConfig"},{"jsonrpc":"2.0","id":1.5,"method":"zgs_getFileInfoByTxSeq","params":["99"]}]',
+      ),
+      `[{"jsonrpc":"2.0","id":"a","result":${config}},{"jsonrpc":"2.0","id":1.5,"result":null}]`,
+    )
+    assert.match(await post('{"jsonrpc":"2.0","id":1,"method":"zgs_no"}'), /-32601/)
+  })
+
   test('an upload of nothing succeeds', async () => {
     assert.equal((await front('zgs_uploadSegmentsByTxSeq', [[], 4])).result, 0)
   })

@@ -114,7 +114,7 @@ async function sendSegments(
     if (form === 'data') {
       reply.header('content-length', Math.min(to * SEGMENT_BYTES, file.sizeBytes) - from * SEGMENT_BYTES)
     }
-    return await reply.type('application/octet-stream').send(bodyStream({ pieces: started, controller, stallMs }))
+    return reply.type('application/octet-stream').send(bodyStream({ pieces: started, controller, stallMs }))
   } catch (error) {
     controller.abort(error)
     throw error

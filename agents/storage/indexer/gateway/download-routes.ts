@@ -82,7 +82,7 @@ async function sendBytes({
   content,
   start,
   end,
-  parameters: { reader, downloads, settings, metrics },
+  parameters: { locator, reader, downloads, settings, metrics },
 }: { start: number; end: number } & Omit<SendFileParameters, 'request' | 'name'>): Promise<FastifyReply> {
   const controller = new AbortController()
   const gone = (): void => controller.abort(new Error('the client went away'))
@@ -96,9 +96,11 @@ async function sendBytes({
     // The first piece comes before the headers, so that a file that cannot be read gets a true status.
     const pieces = await startPieces(readRange({ reader, content, start, end, readAhead, signal }))
     const onBytes = (bytes: number): void => metrics.gatewayBytes.inc(bytes)
-    return await reply.send(bodyStream({ pieces, controller, stallMs, onBytes }))
+    return reply.send(bodyStream({ pieces, controller, stallMs, onBytes }))
   } catch (error) {
     controller.abort(error)
+    // A reorganisation may have moved the file since it was located: the next request looks again.
+    for (const { file } of content.parts) locator.forget(file.root)
     for (const header of ['content-length', 'content-range', 'etag', 'content-disposition']) reply.removeHeader(header)
     throw error
   }
