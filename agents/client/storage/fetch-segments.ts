@@ -1,6 +1,7 @@
 import { SEGMENT_BYTES } from '#protocol/storage/constants.ts'
-import { MAX_FRAME_BYTES, type SegmentFrame, SegmentFrameDecoder } from '#protocol/storage/segment-frame.ts'
+import { MAX_FRAME_BYTES } from '#protocol/storage/segment-frame.ts'
 import { NodeAnswerError, NodeRefusedError, NodeUnreachableError, reasonOf } from './errors.ts'
+import { FrameReader, type LentFrame } from './frame-reader.ts'
 import { type HttpResponse, readText } from './http-connection.ts'
 import { parseErrorBody, parseSegmentWithProof } from './node-answers.ts'
 import type { StorageNode } from './storage-node.ts'
@@ -19,9 +20,7 @@ export interface FetchSegmentsParameters {
  *
  * @throws NodeUnreachableError, NodeRefusedError, NodeAnswerError, the signal's reason
  */
-export async function* fetchSegments(
-  parameters: FetchSegmentsParameters,
-): AsyncGenerator<SegmentFrame, void, undefined> {
+export async function* fetchSegments(parameters: FetchSegmentsParameters): AsyncGenerator<LentFrame, void, undefined> {
   const { node } = parameters
   if (node.speaksFrames !== false) {
     const response = await requestFrames(parameters)
@@ -68,7 +67,7 @@ async function requestFrames({
 async function* readFrames({ node, indexes, signal }: FetchSegmentsParameters, response: HttpResponse) {
   const wanted = new Set(indexes)
   const limitBytes = indexes.length * MAX_FRAME_BYTES
-  const decoder = new SegmentFrameDecoder()
+  const decoder = new FrameReader()
   let receivedBytes = 0
   try {
     for await (const piece of response.body as AsyncIterable<Uint8Array>) {
@@ -78,7 +77,10 @@ async function* readFrames({ node, indexes, signal }: FetchSegmentsParameters, r
           url: node.url,
           reason: `more than ${limitBytes} bytes for ${wanted.size} segments`,
         })
-      for (const frame of decoder.push(piece)) if (wanted.delete(frame.index)) yield frame
+      for (const frame of decoder.push(piece)) {
+        if (wanted.delete(frame.index)) yield frame
+        else frame.release()
+      }
     }
     decoder.end()
   } catch (cause) {
@@ -98,7 +100,7 @@ async function* fetchByRpc({
   txSeq,
   indexes,
   signal,
-}: FetchSegmentsParameters): AsyncGenerator<SegmentFrame, void, undefined> {
+}: FetchSegmentsParameters): AsyncGenerator<LentFrame, void, undefined> {
   for (const index of indexes) {
     const answer = await node.call('zgs_downloadSegmentWithProofByTxSeq', [txSeq, index], { signal })
     let segment: ReturnType<typeof parseSegmentWithProof>
@@ -109,6 +111,7 @@ async function* fetchByRpc({
     }
     if (segment === null || segment.index !== index) continue
     const data = Buffer.from(segment.data, 'base64')
-    if (data.length <= SEGMENT_BYTES) yield { index, proof: segment.proof, data: new Uint8Array(data) }
+    if (data.length <= SEGMENT_BYTES)
+      yield { index, proof: segment.proof, data: new Uint8Array(data), release: () => {} }
   }
 }

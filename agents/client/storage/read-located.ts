@@ -38,6 +38,7 @@ export async function* readLocated(
     indexes,
     limits: connection.limits,
     window,
+    keepsData: true,
     deliver: ({ index, data }) => {
       arrived.set(index, data)
       wake()

@@ -34,8 +34,13 @@ export interface SegmentDownloadParameters {
   limits: StorageLimits
   /** Bounds how far ahead segments are fetched. Default: no bound. */
   window?: DownloadWindow | undefined
-  /** Takes a verified segment. `data` is as on the wire, `segmentRoot` what it hashed to. May be called side by side. */
+  /**
+   * Takes a verified segment. `data` is as on the wire and only lent: it is used again when the promise is settled,
+   * unless `keepsData`. `segmentRoot` is what it hashed to. May be called side by side.
+   */
   deliver: (segment: { index: number; data: Uint8Array; segmentRoot: Uint8Array }) => Promise<void> | void
+  /** `deliver` holds on to the data it is given. Default false. */
+  keepsData?: boolean | undefined
   signal?: AbortSignal | undefined
   onEvent?: TransferListener | undefined
 }
@@ -151,10 +156,12 @@ class Run {
       })
       for await (const frame of frames) {
         left.delete(frame.index)
-        const task = this.#accept(frame).catch((error: unknown) => {
-          bad ??= error
-          cancel.abort(error)
-        })
+        const task = this.#accept(frame)
+          .catch((error: unknown) => {
+            bad ??= error
+            cancel.abort(error)
+          })
+          .finally(() => this.#parameters.keepsData === true || frame.release())
         tasks.add(task)
         task.finally(() => tasks.delete(task))
         this.#ledger.progress(url, indexes)
