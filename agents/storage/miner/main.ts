@@ -75,17 +75,59 @@ export async function startMiner(config: MinerConfig, context: MinerContext): Pr
   }
 }
 
-async function assemble(
-  config: MinerConfig,
-  context: MinerContext,
-  stack: ReturnType<typeof createCloseStack>,
-): Promise<RunningMiner> {
-  const { log, account } = context
+type Stack = ReturnType<typeof createCloseStack>
+
+async function assemble(config: MinerConfig, context: MinerContext, stack: Stack): Promise<RunningMiner> {
+  const { log } = context
   const metrics = context.metrics ?? createMetrics('weightless_miner')
   const ending = new AbortController()
   const { signal } = ending
-  const starting = context.signal ? AbortSignal.any([signal, context.signal]) : signal
+  const parts = await openParts({ config, context, stack, metrics, signal })
+  const { store, identity, contracts, sender } = parts
 
+  const answers = new AnswerLog(store)
+  const source = new FlowSource({ urls: config.nodes.urls, stallTimeoutMs: config.nodes.stallTimeoutMs, log })
+  const common = { ...identity, store, contracts, sender, answers, log, signal }
+  const rewards = new RewardKeeper({ ...common, ...config.rewards })
+  let last: MinerStatus | undefined
+  const miner = new Miner({ ...common, config, source, rewards })
+  stack.defer('mining', async () => {
+    await miner.stopped()
+    // The tables close next.
+    last = miner.status()
+  })
+  const status = (): MinerStatus => last ?? miner.status()
+
+  const recorder = new ContextRecorder(common)
+  const watcher = new Watcher({
+    ...common,
+    shard: config.data.shard,
+    mirror: new EpochMirror(common),
+    pollIntervalMs: config.chain.pollIntervalMs,
+    onLook: (situation, epochsChanged) => {
+      miner.see(situation, epochsChanged)
+      if (config.chain.recordContexts) recorder.consider(situation)
+    },
+    onBlind: (reason) => miner.blind(reason),
+  })
+  const url = await serve({ config, log, metrics, stack, status })
+  const loops = [watcher.run(), miner.run(), rewards.run()]
+  stack.defer('loops', () => Promise.all(loops))
+  repeatStatus({ config, log, metrics, stack, miner })
+  log.info({ url, ...identity, account: sender.address, shard: formatShard(config.data.shard) }, 'the miner runs')
+
+  async function close(): Promise<void> {
+    ending.abort(new MinerError({ code: 'MINER_STOPPED', message: 'the miner is stopping' }))
+    await stack.close()
+  }
+  return { url, store, status, close }
+}
+
+/** Chain, tables, account and id. */
+async function openParts({ config, context, stack, metrics, signal }: OpenPartsParameters) {
+  const { log, account } = context
+  const { flow, mine, reward } = config.chain
+  const starting = context.signal ? AbortSignal.any([signal, context.signal]) : signal
   const lock = lockDirectory(config.data.dir)
   stack.defer('data folder', () => lock.release())
   const chain = await connectChain({
@@ -96,68 +138,51 @@ async function assemble(
     signal: starting,
   })
   stack.defer('chain', () => chain.close())
-  const { flow, mine, reward } = config.chain
   const contracts = new MineContracts({ chain, flow, mine, reward })
   await checkVersion(contracts)
-
-  const { shard } = config.data
-  const identity = { chainId: chain.id, flow, mine }
-  const store = new MinerStore({ dataDir: config.data.dir, identity, shard })
+  const store = new MinerStore({
+    dataDir: config.data.dir,
+    identity: { chainId: chain.id, flow, mine },
+    shard: config.data.shard,
+  })
   stack.defer('tables', () => store.close())
   const sender = createSender({ chain, account, gasPolicy: gasPolicy(config), abi: poraMineAbi, log, metrics })
   stack.defer('transactions', () => sender.close())
-  const { minerId, beneficiary } = await resolveMinerId({
-    ...{ store, contracts, sender, log },
-    wanted: config.mining,
-    signal: starting,
-  })
+  const wanted = config.mining
+  const identity = await resolveMinerId({ store, contracts, sender, log, wanted, signal: starting })
+  return { store, contracts, sender, identity }
+}
 
-  const answers = new AnswerLog(store)
-  const source = new FlowSource({ urls: config.nodes.urls, stallTimeoutMs: config.nodes.stallTimeoutMs, log })
-  const rewards = new RewardKeeper({
-    ...{ contracts, sender, store, answers, beneficiary, log, signal },
-    ...config.rewards,
-  })
-  const miner = new Miner({
-    config,
-    store,
-    contracts,
-    sender,
-    source,
-    answers,
-    rewards,
-    minerId,
-    beneficiary,
-    log,
-    signal,
-  })
-  stack.defer('mining', () => miner.stopped())
-  const recorder = new ContextRecorder({ store, contracts, sender, log, signal })
-  const watcher = new Watcher({
-    ...{ contracts, minerId, shard, log, signal },
-    mirror: new EpochMirror({ store, contracts, log }),
-    pollIntervalMs: config.chain.pollIntervalMs,
-    onLook: (situation, epochsChanged) => {
-      miner.see(situation, epochsChanged)
-      if (config.chain.recordContexts) recorder.consider(situation)
-    },
-    onBlind: (reason) => miner.blind(reason),
-  })
+interface OpenPartsParameters {
+  config: MinerConfig
+  context: MinerContext
+  stack: Stack
+  metrics: Metrics
+  signal: AbortSignal
+}
 
+interface ServeParameters {
+  config: MinerConfig
+  log: Logger
+  metrics: Metrics
+  stack: Stack
+}
+
+async function serve({ config, log, metrics, stack, status }: ServeParameters & { status: () => MinerStatus }) {
   const server = await createHttpServer({
     name: 'miner',
     ...config.listen,
     log,
     metrics,
     bodyLimitBytes: BODY_BYTES,
-    health: () => healthOf(miner.status()),
+    health: () => healthOf(status()),
   })
-  server.app.get('/v1/status', async () => miner.status())
+  server.app.get('/v1/status', async () => status())
   stack.defer('server', () => server.close())
-  const { url } = await server.listen()
+  return (await server.listen()).url
+}
 
-  const loops = [watcher.run(), miner.run(), rewards.run()]
-  stack.defer('loops', () => Promise.all(loops))
+function repeatStatus({ config, log, metrics, stack, miner }: ServeParameters & { miner: Miner }): void {
   const show = createMinerMetrics(metrics)
   const tick = setInterval(() => {
     miner.tick()
@@ -168,13 +193,6 @@ async function assemble(
     clearInterval(tick)
     clearInterval(line)
   })
-  log.info({ url, minerId, beneficiary, account: account.address, shard: formatShard(shard) }, 'the miner runs')
-
-  async function close(): Promise<void> {
-    ending.abort(new MinerError({ code: 'MINER_STOPPED', message: 'the miner is stopping' }))
-    await stack.close()
-  }
-  return { url, store, status: () => miner.status(), close }
 }
 
 async function checkVersion(contracts: MineContracts): Promise<void> {

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Address, createWalletClient, http, nonceManager, parseEther, publicActions } from 'viem'
+import { type Address, createWalletClient, http, nonceManager, publicActions } from 'viem'
 import { privateKeyToAccount } from 'viem/accounts'
 import { createLog, silentLog } from '#kit/log.ts'
 import { flowAbi } from '#protocol/abi/flow.ts'
@@ -111,6 +111,11 @@ export function key(index: number): Hash {
   return account.privateKey
 }
 
+/** The address of a development account, lower case. */
+export function devAddress(index: number): Address {
+  return privateKeyToAccount(key(index)).address.toLowerCase() as Address
+}
+
 export interface OpenMinerParameters {
   net: MineNet
   nodes: readonly RunningNode[]
@@ -153,21 +158,6 @@ export async function store(net: MineNet, nodes: readonly RunningNode[], file: T
     await finalized(node.url, seq)
   }
   return seq
-}
-
-/** Puts money into the base reward, and makes each proof in a started pool earn some. */
-export async function fundBaseReward(net: MineNet, { eachWei }: { eachWei: bigint }): Promise<void> {
-  const client = createWalletClient({ account: privateKeyToAccount(key(0)), transport: http(net.anvil.url) }).extend(
-    publicActions,
-  )
-  const call = { address: net.contracts.reward, abi: storageRewardAbi, chain: null } as const
-  for (const hash of [
-    await client.writeContract({ ...call, functionName: 'donate', value: parseEther('1') }),
-    await client.writeContract({ ...call, functionName: 'setBaseReward', args: [eachWei] }),
-  ]) {
-    const receipt = await client.waitForTransactionReceipt({ hash, pollingInterval: 20 })
-    if (receipt.status !== 'success') throw new Error('funding failed')
-  }
 }
 
 /** A folder that `remove` takes away again. */
