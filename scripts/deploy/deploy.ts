@@ -231,11 +231,11 @@ async function receiptFacts({
 }
 
 function complete({ contracts }: DeploymentProgress): Record<ContractName, DeployedContract> {
-  const { Governance, Flow, FixedPriceMarket, StorageReward } = contracts
-  if (!Governance || !Flow || !FixedPriceMarket || !StorageReward) {
+  const { Governance, Flow, FixedPriceMarket, StorageReward, PoraMine } = contracts
+  if (!Governance || !Flow || !FixedPriceMarket || !StorageReward || !PoraMine) {
     throw new DeployError({ code: 'DEPLOY_WIRING', message: 'a contract of the plan was not made' })
   }
-  return { Governance, Flow, FixedPriceMarket, StorageReward }
+  return { Governance, Flow, FixedPriceMarket, StorageReward, PoraMine }
 }
 
 function addressesOf(details: Record<ContractName, DeployedContract>): ContractAddresses {
@@ -244,6 +244,7 @@ function addressesOf(details: Record<ContractName, DeployedContract>): ContractA
     Flow: details.Flow.address,
     FixedPriceMarket: details.FixedPriceMarket.address,
     StorageReward: details.StorageReward.address,
+    PoraMine: details.PoraMine.address,
   }
 }
 

@@ -11,6 +11,8 @@ const address = z
   .meta({ type: 'address' }) as unknown as z.ZodType<Address, string>
 const wei = ({ max }: { max: bigint }) => z.coerce.bigint<bigint | string | number>().min(0n).max(max)
 
+const isPowerOfTwo = (value: number): boolean => Number.isInteger(Math.log2(value))
+
 const maxPrice = 2n ** 64n - 1n
 
 /** The fields of a deployment. Every value is bounded; amounts in wei, times in seconds, lengths in blocks. */
@@ -31,9 +33,44 @@ export const deployParameterFields = z.strictObject({
     .min(60)
     .max(100 * 12 * daysPerMonth * secondsPerDay)
     .describe('seconds over which the fees of a full pricing chunk are released to miners'),
-  mine: address
-    .default(zeroAddress)
-    .describe('the contract that may claim rewards; the zero address where there is none, and then nobody can'),
+  poolSectors: z
+    .int()
+    .min(2 ** 10)
+    .max(2 ** 25)
+    .refine(isPowerOfTwo, 'must be a power of two')
+    .default(2 ** 25)
+    .describe('sectors whose fees share a reward pool; it pays once the flow has passed its end'),
+  mineDifficulty: wei({ max: 2n ** 200n }).describe('attempts that an answer takes on average, at the beginning'),
+  mineMinDifficulty: wei({ max: 2n ** 200n })
+    .default(0n)
+    .describe('difficulty never falls below this; 0 for no floor'),
+  mineWindows: z.int().min(1).max(65_535).default(1).describe('windows per epoch; a miner answers in one of them'),
+  mineWindowBlocks: z.int().min(1).max(8_191).describe('blocks of a window'),
+  mineWindowIntervalBlocks: z
+    .int()
+    .min(1)
+    .max(2 ** 31)
+    .default(1)
+    .describe('blocks from the start of a window to the next'),
+  mineAnswersPerEpoch: z
+    .int()
+    .min(1)
+    .max(65_535)
+    .default(100)
+    .describe('answers per epoch that difficulty aims at; twice as many are taken'),
+  mineMaxShards: z
+    .int()
+    .min(1)
+    .max(2 ** 31)
+    .refine(isPowerOfTwo, 'must be a power of two')
+    .default(256)
+    .describe('into how many parts a miner may split its range'),
+  mineAdjustRatio: z
+    .int()
+    .min(1)
+    .max(32_767)
+    .default(8)
+    .describe('how slowly difficulty follows the answers (docs/economics.md)'),
 })
 
 /** What a deployment is given: the fields, and what must hold between them. */
@@ -46,6 +83,11 @@ export const deployParametersSchema = deployParameterFields
     path: ['pricePerSectorWei'],
     message: 'must not be above maxPricePerSectorWei',
   })
+  .refine(
+    ({ mineWindows, mineWindowIntervalBlocks, mineWindowBlocks, blocksPerEpoch }) =>
+      (mineWindows - 1) * mineWindowIntervalBlocks + mineWindowBlocks + 1 < blocksPerEpoch,
+    { path: ['mineWindowBlocks'], message: 'the windows must end before the epoch does' },
+  )
 
 export type DeployParameters = z.output<typeof deployParametersSchema>
 export type DeployParametersInput = z.input<typeof deployParametersSchema>
@@ -59,9 +101,12 @@ export function pricePerSectorWei({ months, unitPrice }: { months: bigint; unitP
 export const presetNames = ['local', 'standard', 'turbo'] as const
 export type PresetName = (typeof presetNames)[number]
 
+/** One window nearly as long as the epoch, so that further ids of one miner earn it nothing: docs/economics.md. */
 const lasting = {
   governanceDelaySeconds: 2 * secondsPerDay,
   blocksPerEpoch: 3_750,
+  mineWindowBlocks: 3_600,
+  mineDifficulty: 1_000_000n,
   releaseSeconds: 12 * daysPerMonth * secondsPerDay,
 }
 
@@ -73,10 +118,15 @@ const lasting = {
 export const presets: Record<PresetName, Omit<DeployParametersInput, 'governor'>> = {
   local: {
     governanceDelaySeconds: 0,
-    blocksPerEpoch: 100,
+    blocksPerEpoch: 30,
     pricePerSectorWei: pricePerSectorWei({ months: 3n, unitPrice: 1n }),
     maxPricePerSectorWei: 10n ** 15n,
-    releaseSeconds: 3 * daysPerMonth * secondsPerDay,
+    // Short and small, so that a miner on one machine sees its first earnings within minutes.
+    releaseSeconds: 3_600,
+    poolSectors: 2 ** 16,
+    mineDifficulty: 20_000n,
+    mineWindowBlocks: 24,
+    mineAnswersPerEpoch: 10,
   },
   standard: {
     ...lasting,

@@ -3,7 +3,7 @@ import { type Artifact, creationCode, loadArtifact } from './artifact.ts'
 import type { DeployParameters } from './parameters.ts'
 
 /** The contracts of a deployment, in the order in which they are made. */
-export const contractNames = ['Governance', 'Flow', 'FixedPriceMarket', 'StorageReward'] as const
+export const contractNames = ['Governance', 'Flow', 'FixedPriceMarket', 'StorageReward', 'PoraMine'] as const
 export type ContractName = (typeof contractNames)[number]
 export type ContractAddresses = Record<ContractName, Address>
 
@@ -24,6 +24,7 @@ const sources: Record<ContractName, string> = {
   Flow: 'contracts/storage/Flow.sol',
   FixedPriceMarket: 'contracts/storage/FixedPriceMarket.sol',
   StorageReward: 'contracts/storage/StorageReward.sol',
+  PoraMine: 'contracts/storage/PoraMine.sol',
 }
 
 /** Every contract's artifact. */
@@ -34,6 +35,7 @@ export function loadArtifacts(): Record<ContractName, Artifact> {
     Flow: load('Flow'),
     FixedPriceMarket: load('FixedPriceMarket'),
     StorageReward: load('StorageReward'),
+    PoraMine: load('PoraMine'),
   }
 }
 
@@ -60,6 +62,7 @@ export function planDeployment({
     Flow: at('Flow'),
     FixedPriceMarket: at('FixedPriceMarket'),
     StorageReward: at('StorageReward'),
+    PoraMine: at('PoraMine'),
   }
   return contractNames.map((name, index) => {
     const args = constructorArguments({ name, addresses, parameters })
@@ -85,7 +88,7 @@ function constructorArguments({
   addresses: ContractAddresses
   parameters: DeployParameters
 }): readonly unknown[] {
-  const { Governance, Flow, FixedPriceMarket, StorageReward } = addresses
+  const { Governance, Flow, FixedPriceMarket, StorageReward, PoraMine } = addresses
   switch (name) {
     case 'Governance':
       return [parameters.governor, parameters.guardian, parameters.governanceDelaySeconds, [Flow]]
@@ -100,6 +103,25 @@ function constructorArguments({
     case 'FixedPriceMarket':
       return [Governance, Flow, StorageReward, parameters.pricePerSectorWei, parameters.maxPricePerSectorWei]
     case 'StorageReward':
-      return [Governance, Flow, FixedPriceMarket, parameters.mine, BigInt(parameters.releaseSeconds)]
+      return [
+        ...[Governance, Flow, FixedPriceMarket, PoraMine],
+        ...[BigInt(parameters.poolSectors), BigInt(parameters.releaseSeconds)],
+      ]
+    case 'PoraMine':
+      return [Governance, Flow, StorageReward, mineParameters(parameters)]
+  }
+}
+
+/** The struct `MineParameters` of the mining contract. */
+function mineParameters(parameters: DeployParameters) {
+  return {
+    difficulty: parameters.mineDifficulty,
+    minDifficulty: parameters.mineMinDifficulty,
+    targetMineBlocks: BigInt(parameters.mineWindowBlocks),
+    targetSubmissions: BigInt(parameters.mineAnswersPerEpoch),
+    maxShards: BigInt(parameters.mineMaxShards),
+    nSubtasks: BigInt(parameters.mineWindows),
+    subtaskInterval: BigInt(parameters.mineWindowIntervalBlocks),
+    difficultyAdjustRatio: BigInt(parameters.mineAdjustRatio),
   }
 }

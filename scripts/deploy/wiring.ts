@@ -40,8 +40,8 @@ function wiringChecks({
   addresses: ContractAddresses
   parameters: DeployParameters
 }): WiringCheck[] {
-  const { Governance, Flow, FixedPriceMarket, StorageReward } = addresses
-  const governed: ContractName[] = ['Flow', 'FixedPriceMarket', 'StorageReward']
+  const { Governance, Flow, FixedPriceMarket, StorageReward, PoraMine } = addresses
+  const governed: ContractName[] = ['Flow', 'FixedPriceMarket', 'StorageReward', 'PoraMine']
   const guardianRole = 1n
   return [
     ...governed.map((contract): WiringCheck => ({ contract, read: 'authority', want: Governance })),
@@ -54,8 +54,11 @@ function wiringChecks({
     { contract: 'FixedPriceMarket', read: 'maxPricePerSector', want: parameters.maxPricePerSectorWei },
     { contract: 'StorageReward', read: 'flow', want: Flow },
     { contract: 'StorageReward', read: 'market', want: FixedPriceMarket },
-    { contract: 'StorageReward', read: 'mine', want: parameters.mine },
+    { contract: 'StorageReward', read: 'mine', want: PoraMine },
+    { contract: 'StorageReward', read: 'poolSectors', want: BigInt(parameters.poolSectors) },
     { contract: 'StorageReward', read: 'releaseSeconds', want: BigInt(parameters.releaseSeconds) },
+    { contract: 'PoraMine', read: 'flow', want: Flow },
+    { contract: 'PoraMine', read: 'reward', want: StorageReward },
     {
       contract: 'Governance',
       read: 'getTargetFunctionRole',

@@ -12,6 +12,16 @@ export interface NodePlan {
   adminPort: number
 }
 
+/** One miner of a devnet. */
+export interface MinerPlan {
+  name: string
+  /** The shard it mines: that of one node. */
+  shard: string
+  port: number
+  /** Which of the chain's well-known accounts pays its gas and earns. */
+  devAccount: number
+}
+
 const host = '127.0.0.1'
 
 /** Where something listens, as others reach it. */
@@ -31,6 +41,30 @@ export function planNodes({
     name: `node-${index}`,
     shard: `${index % nodesPerReplica}/${nodesPerReplica}`,
   }))
+}
+
+/** Accounts at the end of the well-known ones are the miners', away from those that users try things with. */
+const LAST_DEV_ACCOUNT = 9
+const MAX_MINERS = 4
+
+/** Names of the miners: one for each shard, as far as there are accounts. */
+export function minerNames({ nodesPerReplica }: { nodesPerReplica: number }): string[] {
+  return Array.from({ length: Math.min(nodesPerReplica, MAX_MINERS) }, (_, index) => `miner-${index}`)
+}
+
+/** A miner for each shard of the first replica. */
+export function planMiners({
+  nodes,
+  port,
+}: {
+  nodes: readonly NodePlan[]
+  port: (name: string) => number
+}): MinerPlan[] {
+  const shards = [...new Set(nodes.map(({ shard }) => shard))].slice(0, MAX_MINERS)
+  return shards.map((shard, index) => {
+    const name = `miner-${index}`
+    return { name, shard, port: port(name), devAccount: LAST_DEV_ACCOUNT - index }
+  })
 }
 
 /** Writes the configuration of a storage node, as an operator would. */
@@ -93,6 +127,44 @@ export function writeIndexerConfig({
       chainId: deployment.chainId,
       flowAddress: deployment.contracts.Flow,
       updateIntervalMs: 2_000,
+    },
+  })
+}
+
+/** Writes the configuration of the miner of one shard. */
+export function writeMinerConfig({
+  layout,
+  miner,
+  nodes,
+  rpcUrl,
+  deployment,
+}: {
+  layout: DevnetLayout
+  miner: MinerPlan
+  nodes: readonly NodePlan[]
+  rpcUrl: string
+  deployment: Deployment
+}): void {
+  const { Flow, PoraMine, StorageReward } = deployment.contracts
+  writeConfig({
+    layout,
+    name: miner.name,
+    config: {
+      data: { dir: `${layout.agentDirectory(miner.name)}/data`, shard: miner.shard, minFreeBytes: '256 MiB' },
+      chain: {
+        rpcUrls: [rpcUrl],
+        id: deployment.chainId,
+        flow: Flow,
+        mine: PoraMine,
+        reward: StorageReward,
+        pollIntervalMs: 500,
+      },
+      nodes: { urls: nodes.filter(({ shard }) => shard === miner.shard).map(({ port }) => localUrl(port)) },
+      // A tenth of one thread wins on this chain, and leaves the machine to its user.
+      mining: { threads: 1, cpuPercent: 10 },
+      key: { devAccount: miner.devAccount },
+      rewards: { withdrawAboveWei: 1 },
+      listen: `${host}:${miner.port}`,
     },
   })
 }

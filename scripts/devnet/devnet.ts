@@ -7,15 +7,26 @@ import { deployWeightless } from '../deploy/deploy.ts'
 import { DeployError } from '../deploy/error.ts'
 import { presets } from '../deploy/parameters.ts'
 import { type Deployment, readDeployment } from '../deploy/record.ts'
-import { localUrl, type NodePlan, planNodes, writeIndexerConfig, writeNodeConfig } from './agent-config.ts'
+import {
+  localUrl,
+  type MinerPlan,
+  minerNames,
+  type NodePlan,
+  planMiners,
+  planNodes,
+  writeIndexerConfig,
+  writeMinerConfig,
+  writeNodeConfig,
+} from './agent-config.ts'
 import { type DevnetFile, readDevnetFile, writeDevnetFile } from './devnet-file.ts'
 import { DevnetError } from './error.ts'
 import { claimDirectory } from './fresh.ts'
 import { checkHealthz, type HealthTarget, jsonRpc, waitHealthy } from './health.ts'
-import { devnetLayout } from './layout.ts'
+import { type DevnetLayout, devnetLayout } from './layout.ts'
 import { endLeftovers, ProcessRecord } from './leftovers.ts'
 import { takeDevnet } from './lock.ts'
 import { choosePorts } from './ports.ts'
+import { fillFirstPool } from './seed-data.ts'
 import { type ProcessEvent, type SupervisedProcess, superviseProcess } from './supervised-process.ts'
 
 /** What a devnet is to be. */
@@ -26,6 +37,8 @@ export interface DevnetParameters {
   nodesPerReplica?: number | undefined
   /** How many times the data is held. Default 1, or as it was. */
   replicas?: number | undefined
+  /** Run a miner for every shard. Default false. */
+  mine?: boolean | undefined
   /** First of the ports; each is moved up when it is taken. Default 26700, or as they were. */
   portBase?: number | undefined
   /** How long the chain, and then the agents, may take to be well. Default 60 000 ms. */
@@ -42,14 +55,17 @@ export interface Devnet {
   readonly file: DevnetFile
   /** True when it went on with what an earlier run left. */
   readonly resumed: boolean
-  readonly processes: readonly SupervisedProcess[]
   readonly targets: readonly HealthTarget[]
+  /** Where the miners tell of themselves. */
+  readonly miners: readonly { name: string; url: string }[]
   /** Ends everything in order: indexer, nodes, chain. Never rejects. */
   stop(): Promise<void>
 }
 
 const repository = path.join(import.meta.dirname, '..', '..')
+const cli = path.join(repository, 'agents', 'cli', 'main.ts')
 const defaultPortBase = 26_700
+const agentStopLimitMs = 25_000
 
 /**
  * Starts a chain, puts the contracts on it, starts storage nodes and an indexer, and waits until all are well. Data of
@@ -58,119 +74,229 @@ const defaultPortBase = 26_700
  * @throws {DevnetError} see its codes; everything that was started has been ended then
  */
 export async function startDevnet(parameters: DevnetParameters): Promise<Devnet> {
-  const { directory, readyTimeoutMs = 60_000, say, onProcess = () => {}, signal } = parameters
-  const layout = devnetLayout(directory)
+  const layout = devnetLayout(parameters.directory)
   claimDirectory(layout)
   mkdirSync(layout.chainDirectory, { recursive: true })
   mkdirSync(layout.logsDirectory, { recursive: true })
   const lock = takeDevnet(layout)
-  const processes: SupervisedProcess[] = []
-  const record = new ProcessRecord(layout.processesFile)
+  const processes = new DevnetProcesses({ layout, onProcess: parameters.onProcess ?? (() => {}) })
   const stop = async () => {
-    // Agents first, so that none of them sees the chain go away.
-    const [chain, ...agents] = processes
-    await Promise.all(agents.map((agent) => agent.stop()))
-    await chain?.stop()
+    await processes.stop()
     lock.release()
   }
-  const supervise = (name: string, args: readonly string[]) => {
-    const agentDirectory = layout.agentDirectory(name)
-    mkdirSync(agentDirectory, { recursive: true })
-    const supervised = superviseProcess({
-      plan: {
-        name,
-        args,
-        cwd: agentDirectory,
-        env: agentEnvironment(),
-        logFile: layout.logFile(name),
-        stopLimitMs: 25_000,
-      },
-      onEvent: (event) => {
-        if (event.type === 'started') record.started(event)
-        if (event.type === 'ended') record.ended(event.name)
-        onProcess(event)
-      },
-    })
-    processes.push(supervised)
-    return supervised
-  }
-
   try {
-    await endLeftovers({ file: layout.processesFile, say })
-    const before = readDevnetFile(layout.devnetFile)
-    const shape = shapeOf({ parameters, before })
-    const { ports, moved } = await choosePorts({ wanted: wantedPorts({ parameters, before, shape }) })
-    for (const { name, wanted, port } of moved) say(`port ${wanted} is taken: ${name} uses ${port}`)
-    const port = (name: string) => ports[name] ?? 0
-    const rpcUrl = localUrl(port('chain'))
-
-    const chainProcess = supervise('chain', [
-      path.join(import.meta.dirname, 'chain-process.ts'),
-      ...['--port', String(port('chain'))],
-      ...['--state', layout.chainStateFile],
-    ])
-    const chainTarget: HealthTarget = {
-      name: 'chain',
-      check: async (stopped) => void (await jsonRpc({ url: rpcUrl, method: 'eth_blockNumber', signal: stopped })),
-      processState: () => stateOf(chainProcess),
-      logFile: layout.logFile('chain'),
-    }
-    await waitHealthy({ targets: [chainTarget], timeoutMs: readyTimeoutMs, signal })
-    say(`chain ${LOCAL_CHAIN_ID} at ${rpcUrl}`)
-    const deployment = await deploy({ rpcUrl, record: layout.deploymentFile, say, signal })
-
-    const nodes: NodePlan[] = planNodes(shape).map((node) => ({
-      ...node,
-      port: port(node.name),
-      adminPort: port(`${node.name} admin`),
-    }))
-    const cli = path.join(repository, 'agents', 'cli', 'main.ts')
-    const targets: HealthTarget[] = [chainTarget]
-    for (const node of nodes) {
-      writeNodeConfig({ layout, node, nodes, rpcUrl, deployment })
-      const supervised = supervise(node.name, [cli, 'node', 'start', '--config', layout.agentConfigFile(node.name)])
-      targets.push({
-        name: node.name,
-        check: (stopped) => checkHealthz({ url: localUrl(node.port), signal: stopped }),
-        processState: () => stateOf(supervised),
-        logFile: layout.logFile(node.name),
-      })
-    }
-    const indexerUrl = localUrl(port('indexer'))
-    writeIndexerConfig({ layout, port: port('indexer'), nodes, deployment })
-    const indexer = supervise('indexer', [cli, 'indexer', 'start', '--config', layout.agentConfigFile('indexer')])
-    targets.push({
-      name: 'indexer',
-      check: async (stopped) => {
-        await checkHealthz({ url: indexerUrl, signal: stopped })
-        await checkNodesListed({ indexerUrl, nodes, signal: stopped })
-      },
-      processState: () => stateOf(indexer),
-      logFile: layout.logFile('indexer'),
-    })
-    await waitHealthy({ targets, timeoutMs: readyTimeoutMs, signal })
-
-    const file: DevnetFile = {
-      chainId: LOCAL_CHAIN_ID,
-      rpcUrl,
-      indexerUrl,
-      nodes: nodes.map((node) => ({
-        name: node.name,
-        url: localUrl(node.port),
-        adminUrl: localUrl(node.adminPort),
-        shard: node.shard,
-      })),
-      contracts: deployment.contracts,
-      startBlock: deployment.block,
-      account: { address: deployment.deployer },
-      ports,
-      ...shape,
-    }
-    writeDevnetFile({ file: layout.devnetFile, devnet: file })
-    return { file, resumed: before !== undefined, processes, targets, stop }
+    const started = await startParts({ parameters, layout, processes })
+    return { ...started, stop }
   } catch (error) {
     await stop()
     throw error
+  }
+}
+
+async function startParts({
+  parameters,
+  layout,
+  processes,
+}: {
+  parameters: DevnetParameters
+  layout: DevnetLayout
+  processes: DevnetProcesses
+}): Promise<Omit<Devnet, 'stop'>> {
+  const { readyTimeoutMs = 60_000, say, signal } = parameters
+  await endLeftovers({ file: layout.processesFile, say })
+  const before = readDevnetFile(layout.devnetFile)
+  const shape = shapeOf({ parameters, before })
+  const { ports, moved } = await choosePorts({ wanted: wantedPorts({ parameters, before, shape }) })
+  for (const { name, wanted, port } of moved) say(`port ${wanted} is taken: ${name} uses ${port}`)
+  const urlOf = (name: string) => localUrl(ports[name] ?? 0)
+
+  const chain = startChain({ layout, processes, port: ports.chain ?? 0 })
+  await waitHealthy({ targets: [chain], timeoutMs: readyTimeoutMs, signal })
+  const rpcUrl = urlOf('chain')
+  say(`chain ${LOCAL_CHAIN_ID} at ${rpcUrl}`)
+  const deployment = await deploy({ rpcUrl, record: layout.deploymentFile, say, signal })
+
+  const nodes: NodePlan[] = planNodes(shape).map((node) => ({
+    ...node,
+    port: ports[node.name] ?? 0,
+    adminPort: ports[`${node.name} admin`] ?? 0,
+  }))
+  const targets = [
+    chain,
+    ...nodes.map((node) => startNode({ layout, processes, node, nodes, rpcUrl, deployment })),
+    startIndexer({ layout, processes, port: ports.indexer ?? 0, nodes, deployment }),
+  ]
+  await waitHealthy({ targets, timeoutMs: readyTimeoutMs, signal })
+  const miners = parameters.mine === true ? planMiners({ nodes, port: (name) => ports[name] ?? 0 }) : []
+  if (miners.length > 0) {
+    const poolSectors = Number(deployment.parameters.poolSectors)
+    const indexerUrl = urlOf('indexer')
+    await fillFirstPool({ rpcUrl, indexerUrl, flow: deployment.contracts.Flow, poolSectors, say, signal })
+    targets.push(...miners.map((miner) => startMiner({ layout, processes, miner, nodes, rpcUrl, deployment })))
+    await waitHealthy({ targets, timeoutMs: readyTimeoutMs, signal })
+  }
+
+  const file: DevnetFile = {
+    chainId: LOCAL_CHAIN_ID,
+    rpcUrl,
+    indexerUrl: urlOf('indexer'),
+    nodes: nodes.map(({ name, port, adminPort, shard }) => ({
+      name,
+      url: localUrl(port),
+      adminUrl: localUrl(adminPort),
+      shard,
+    })),
+    contracts: deployment.contracts,
+    startBlock: deployment.block,
+    account: { address: deployment.deployer },
+    ports,
+    ...shape,
+  }
+  writeDevnetFile({ file: layout.devnetFile, devnet: file })
+  const minerUrls = miners.map(({ name, port }) => ({ name, url: localUrl(port) }))
+  return { file, resumed: before !== undefined, targets, miners: minerUrls }
+}
+
+/** The processes of one devnet, written down while they live. */
+class DevnetProcesses {
+  readonly #layout: DevnetLayout
+  readonly #record: ProcessRecord
+  readonly #onProcess: (event: ProcessEvent) => void
+  readonly #started: SupervisedProcess[] = []
+
+  constructor({ layout, onProcess }: { layout: DevnetLayout; onProcess: (event: ProcessEvent) => void }) {
+    this.#layout = layout
+    this.#record = new ProcessRecord(layout.processesFile)
+    this.#onProcess = onProcess
+  }
+
+  start(name: string, args: readonly string[]): SupervisedProcess {
+    const cwd = this.#layout.agentDirectory(name)
+    mkdirSync(cwd, { recursive: true })
+    const logFile = this.#layout.logFile(name)
+    const supervised = superviseProcess({
+      plan: { name, args, cwd, env: agentEnvironment(), logFile, stopLimitMs: agentStopLimitMs },
+      onEvent: (event) => {
+        if (event.type === 'started') this.#record.started(event)
+        if (event.type === 'ended') this.#record.ended(event.name)
+        this.#onProcess(event)
+      },
+    })
+    this.#started.push(supervised)
+    return supervised
+  }
+
+  /** Agents first, so that none of them sees the chain go away. */
+  async stop(): Promise<void> {
+    const [chain, ...agents] = this.#started
+    await Promise.all(agents.map((agent) => agent.stop()))
+    await chain?.stop()
+  }
+}
+
+function startChain({
+  layout,
+  processes,
+  port,
+}: {
+  layout: DevnetLayout
+  processes: DevnetProcesses
+  port: number
+}): HealthTarget {
+  const supervised = processes.start('chain', [
+    path.join(import.meta.dirname, 'chain-process.ts'),
+    ...['--port', String(port)],
+    ...['--state', layout.chainStateFile],
+  ])
+  return {
+    name: 'chain',
+    check: async (signal) => void (await jsonRpc({ url: localUrl(port), method: 'eth_blockNumber', signal })),
+    processState: () => stateOf(supervised),
+    logFile: layout.logFile('chain'),
+  }
+}
+
+function startNode({
+  layout,
+  processes,
+  node,
+  nodes,
+  rpcUrl,
+  deployment,
+}: {
+  layout: DevnetLayout
+  processes: DevnetProcesses
+  node: NodePlan
+  nodes: readonly NodePlan[]
+  rpcUrl: string
+  deployment: Deployment
+}): HealthTarget {
+  writeNodeConfig({ layout, node, nodes, rpcUrl, deployment })
+  const { name, port } = node
+  const supervised = processes.start(name, [cli, 'node', 'start', '--config', layout.agentConfigFile(name)])
+  return {
+    name,
+    check: (signal) => checkHealthz({ url: localUrl(port), signal }),
+    processState: () => stateOf(supervised),
+    logFile: layout.logFile(name),
+  }
+}
+
+function startMiner({
+  layout,
+  processes,
+  miner,
+  nodes,
+  rpcUrl,
+  deployment,
+}: {
+  layout: DevnetLayout
+  processes: DevnetProcesses
+  miner: MinerPlan
+  nodes: readonly NodePlan[]
+  rpcUrl: string
+  deployment: Deployment
+}): HealthTarget {
+  writeMinerConfig({ layout, miner, nodes, rpcUrl, deployment })
+  const { name, port } = miner
+  const supervised = processes.start(name, [cli, 'miner', 'start', '--config', layout.agentConfigFile(name)])
+  return {
+    name,
+    check: (signal) => checkHealthz({ url: localUrl(port), signal }),
+    processState: () => stateOf(supervised),
+    logFile: layout.logFile(name),
+  }
+}
+
+function startIndexer({
+  layout,
+  processes,
+  port,
+  nodes,
+  deployment,
+}: {
+  layout: DevnetLayout
+  processes: DevnetProcesses
+  port: number
+  nodes: readonly NodePlan[]
+  deployment: Deployment
+}): HealthTarget {
+  writeIndexerConfig({ layout, port, nodes, deployment })
+  const supervised = processes.start('indexer', [
+    cli,
+    'indexer',
+    'start',
+    '--config',
+    layout.agentConfigFile('indexer'),
+  ])
+  return {
+    name: 'indexer',
+    check: async (signal) => {
+      await checkHealthz({ url: localUrl(port), signal })
+      await checkNodesListed({ indexerUrl: localUrl(port), nodes, signal })
+    },
+    processState: () => stateOf(supervised),
+    logFile: layout.logFile('indexer'),
   }
 }
 
@@ -281,6 +407,7 @@ function wantedPorts({
     ['chain', base] as const,
     ['indexer', base + 1] as const,
     ...names.map((name, index) => [name, base + 10 + index] as const),
+    ...(parameters.mine === true ? minerNames(shape) : []).map((name, index) => [name, base + 500 + index] as const),
   ]
   return Object.fromEntries(entries.map(([name, port]) => [name, remembered?.[name] ?? port]))
 }

@@ -14,7 +14,6 @@ interface DeployOptions extends GlobalOptions {
   parameters?: string
   governor?: string
   guardian?: string
-  mine?: string
   record?: string
   keystore?: string
   passwordFile?: string
@@ -34,7 +33,6 @@ export function register(program: Command, io: CliIo): void {
     .option('--parameters <file>', 'TOML or JSON file with parameters, over the preset')
     .option('--governor <address>', 'who may change parameters, after the delay')
     .option('--guardian <address>', 'who may halt new intake at once')
-    .option('--mine <address>', 'the contract that may claim rewards')
     .option('--record <file>', 'where the result is kept (default deployments/<chainId>.json)')
     .option('--keystore <file>', 'keystore of the account that deploys (also: WEIGHTLESS_KEYSTORE)')
     .option('--password-file <file>', 'file with the password of the keystore')
@@ -78,7 +76,7 @@ async function gatherParameters({
     file: options.parameters,
     env: io.env,
     cwd: io.cwd,
-    flags: { governor: options.governor, guardian: options.guardian, mine: options.mine },
+    flags: { governor: options.governor, guardian: options.guardian },
     onWarning: io.warn,
   })
   return { parameters, record: options.record ?? defaultRecord(chain.id) }

@@ -13,6 +13,7 @@ interface UpOptions extends GlobalOptions {
   nodes?: number
   replicas?: number
   portBase?: number
+  mine?: boolean
   timeout: number
   fresh?: boolean
   yes?: boolean
@@ -33,6 +34,7 @@ export function register(program: Command, io: CliIo): void {
       new Option('--port-base <port>', 'first port; taken ones are passed over (default 26700)').argParser(integer),
     )
     .addOption(new Option('--timeout <seconds>', 'how long it may take to be ready').argParser(integer).default(60))
+    .option('--mine', 'also run a miner for every shard, and show what it earns')
     .option('--fresh', 'delete what an earlier run left and start anew')
     .option('-y, --yes', 'do not ask before deleting')
     .action((_options: unknown, command: Command) => up(readOptions<UpOptions>(command), io))
@@ -55,6 +57,7 @@ async function up(options: UpOptions, io: CliIo): Promise<void> {
       nodesPerReplica: options.nodes,
       replicas: options.replicas,
       portBase: options.portBase,
+      mine: options.mine,
       readyTimeoutMs: options.timeout * 1000,
       say: io.info,
       onProcess: (event) => sayProcess({ event, io }),
@@ -83,8 +86,10 @@ async function up(options: UpOptions, io: CliIo): Promise<void> {
 async function watch({ devnet, io }: { devnet: Devnet; io: CliIo }): Promise<void> {
   const { reasonOf } = await import('#scripts/devnet/health.ts')
   const unwell = new Set<string>()
+  const earnings = new Map<string, string>()
   while (!io.signal.aborted) {
     await delay(3_000, undefined, { signal: io.signal }).catch(() => undefined)
+    for (const miner of devnet.miners) await sayEarnings({ miner, said: earnings, io })
     for (const { name, check } of devnet.targets) {
       if (io.signal.aborted) return
       try {
@@ -97,6 +102,23 @@ async function watch({ devnet, io }: { devnet: Devnet; io: CliIo }): Promise<voi
       }
     }
   }
+}
+
+/** One line when what a miner has earned changed. A miner that does not answer is the business of its health check. */
+async function sayEarnings({
+  miner: { name, url },
+  said,
+  io,
+}: {
+  miner: Devnet['miners'][number]
+  said: Map<string, string>
+  io: CliIo
+}): Promise<void> {
+  const { minerEarnings } = await import('#scripts/devnet/earnings.ts')
+  const line = await minerEarnings({ url, signal: io.signal }).catch(() => undefined)
+  if (line === undefined || said.get(name) === line) return
+  said.set(name, line)
+  io.info(`${name}: ${line}`)
 }
 
 function sayProcess({ event, io }: { event: ProcessEvent; io: CliIo }): void {

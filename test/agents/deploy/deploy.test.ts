@@ -228,13 +228,13 @@ describe('deployWeightless', () => {
 
   it('names every parameter that is out of bounds at once', async () => {
     const [{ address }] = DEV_ACCOUNTS as [(typeof DEV_ACCOUNTS)[number]]
-    const parameters = { ...presets.local, governor: address, blocksPerEpoch: 0, releaseSeconds: 1, mine: '0x12' }
+    const parameters = { ...presets.local, governor: address, blocksPerEpoch: 0, releaseSeconds: 1, poolSectors: 3 }
     await assert.rejects(
       deployWeightless({ chain, account: await newDeployer(), parameters }),
       (error: unknown) =>
         error instanceof DeployError &&
         error.code === 'DEPLOY_PARAMETERS' &&
-        ['blocksPerEpoch', 'releaseSeconds', 'mine'].every((key) => error.message.includes(key)),
+        ['blocksPerEpoch', 'releaseSeconds', 'poolSectors'].every((key) => error.message.includes(key)),
     )
   })
 })
@@ -286,7 +286,7 @@ describe('dryRun', () => {
     assert.deepEqual(result.done, ['Governance', 'Flow'])
     assert.deepEqual(
       result.estimate.contracts.map(({ name }) => name),
-      ['FixedPriceMarket', 'StorageReward'],
+      ['FixedPriceMarket', 'StorageReward', 'PoraMine'],
     )
   })
 })

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { BaseError, ContractFunctionRevertedError, ContractFunctionZeroDataError } from 'viem'
 import type { Chain } from '#kit/chain/client.ts'
 import type { Logger } from '#kit/log.ts'
 import { storageRewardAbi } from '#protocol/abi/storage-reward.ts'
@@ -10,6 +11,14 @@ import type { FileTransaction } from '../store/transaction-record.ts'
 
 /** Sectors of a pricing chunk, 8 GiB: the unit in which the reward contract pays. */
 const PRICING_SECTORS = 2 ** 25
+
+/** The contract was reached and does not know the call, unlike an endpoint that does not answer. */
+function isRefusal(error: unknown): boolean {
+  if (!(error instanceof BaseError)) return false
+  const isAnswer = (cause: unknown): boolean =>
+    cause instanceof ContractFunctionRevertedError || cause instanceof ContractFunctionZeroDataError
+  return error.walk(isAnswer) !== null
+}
 
 /** Share of the capacity at which the shard is halved. */
 const FULL_AT = 0.9
@@ -55,7 +64,7 @@ export class Pruner {
     const { shardId, numShard } = store.shard
     if (used < FULL_AT * maxSectors || numShard >= MAX_SHARDS) return
     const shard = { shardId: random() < 0.5 ? shardId : shardId + numShard, numShard: numShard * 2 }
-    store.setShard(shard, { key: SHARD_CURSOR, value: '0' })
+    await store.setShard(shard, { key: SHARD_CURSOR, value: '0' })
     log.warn({ usedSectors: used, maxSectors, shard: formatShard(shard) }, 'capacity reached: the shard is halved')
     onShard?.()
     await this.#dropOtherShards()
@@ -96,10 +105,26 @@ export class Pruner {
         abi: storageRewardAbi,
         functionName: 'firstRewardableChunk',
       })
-      return Number(answer[0]) * PRICING_SECTORS
+      return Number(answer[0]) * (await this.#poolSectors(reward))
     } catch (error) {
       log.warn({ err: error, reward }, 'the reward contract does not tell its first rewardable chunk')
       return undefined
+    }
+  }
+
+  /** Sectors of a reward pool; contracts that do not tell have those of the public networks. */
+  async #poolSectors(reward: Hex): Promise<number> {
+    const { chain } = this.#parameters
+    try {
+      const sectors = await chain.client.readContract({
+        address: reward,
+        abi: storageRewardAbi,
+        functionName: 'poolSectors',
+      })
+      return Number(sectors)
+    } catch (error) {
+      if (isRefusal(error)) return PRICING_SECTORS
+      throw error
     }
   }
 
