@@ -16,7 +16,9 @@ export function reportFiles(): Record<string, string> {
 }
 
 function page(): string {
-  return `# Economics of mining
+  return `<!-- biome-ignore-all format: padded tables are hard to change -->
+
+# Economics of mining
 
 What a miner earns, what cheating gains, and which parameters follow. Everything here is computed by
 \`npm run sim\` from the assumptions in \`scripts/sim/assumptions.ts\`; change them there and run it again.
