@@ -1,3 +1,4 @@
+import path from 'node:path'
 import { DeployError } from './error.ts'
 
 /**
@@ -16,8 +17,10 @@ export async function networkRpcUrls({
   env: Readonly<Record<string, string | undefined>>
 }): Promise<string[]> {
   if (rpc !== undefined) return rpc.split(',').map((url) => url.trim())
-  // Loaded only when it is asked: the development chain of tools takes a moment.
-  const { default: hardhat } = await import('hardhat')
+  // Loaded only when it is asked for: it takes a moment. Given its configuration, because the command is run anywhere.
+  const { createHardhatRuntimeEnvironment } = await import('hardhat/hre')
+  const { default: hardhatConfig } = await import('../../hardhat.config.ts')
+  const hardhat = await createHardhatRuntimeEnvironment(hardhatConfig, {}, path.join(import.meta.dirname, '..', '..'))
   const networks = Object.entries(hardhat.config.networks).filter(([, { type }]) => type === 'http')
   const names = networks.map(([name]) => name).join(', ')
   if (network === undefined) {

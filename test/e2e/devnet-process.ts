@@ -19,6 +19,8 @@ export interface UpProcess {
   readonly ready: ReadyDevnet
   /** Everything it has said on stderr. */
   stderr(): string
+  /** What it has told on stdout since it was ready. */
+  readonly events: readonly { event: string; name?: string; how?: string }[]
   /** Ctrl-C: the signal goes to the whole foreground group, as a terminal does it. Resolves with the exit code. */
   interrupt(): Promise<number | null>
   /** Resolves with the exit code. */
@@ -47,27 +49,29 @@ export async function startUp({
     stderr += chunk.toString()
   })
   const exited = new Promise<number | null>((resolve) => child.once('exit', (code) => resolve(code)))
-  const ready = await Promise.race([
-    (async () => {
-      for await (const line of createInterface({ input: child.stdout })) {
-        const message = JSON.parse(line)
-        if (message.event === 'ready') return message as ReadyDevnet
-        if (message.error !== undefined) throw new Error(`up failed: ${line}`)
-      }
-      throw new Error(`up ended before it was ready: ${stderr}`)
-    })(),
-    delay(readyMs, undefined, { ref: false }).then(() => {
-      throw new Error(`up was not ready after ${readyMs} ms: ${stderr}`)
-    }),
-  ]).catch((error: unknown) => {
-    if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
+  const events: { event: string; name?: string; how?: string }[] = []
+  const { promise: isReady, resolve, reject } = Promise.withResolvers<ReadyDevnet>()
+  createInterface({ input: child.stdout })
+    .on('line', (line) => {
+      const message = JSON.parse(line)
+      if (message.event === 'ready') resolve(message)
+      else if (message.error !== undefined) reject(new Error(`up failed: ${line}`))
+      else events.push(message)
+    })
+    .on('close', () => reject(new Error(`up ended before it was ready: ${stderr}`)))
+  const late = delay(readyMs, undefined, { ref: false }).then(() => {
+    throw new Error(`up was not ready after ${readyMs} ms: ${stderr}`)
+  })
+  const ready = await Promise.race([isReady, late]).catch((error: unknown) => {
+    if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, 'SIGKILL')
     throw error
   })
-  child.stdout.resume()
+  late.catch(() => undefined)
   return {
     child,
     ready,
     stderr: () => stderr,
+    events,
     exited,
     interrupt: () => {
       assert.ok(child.pid !== undefined)

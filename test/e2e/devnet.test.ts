@@ -111,6 +111,11 @@ describe('a local network', () => {
     const { code, stdout, stderr } = await upload
     assert.equal(code, 0, `${stdout}${stderr}`)
     await until('the restart', () => ![0, before].includes(pidOf(victim.name)))
+    assert.deepEqual(
+      up.events.map(({ event, name, how }) => [event, name, how]),
+      [['restart', victim.name, 'signal SIGKILL']],
+      'it says so',
+    )
     const copy = path.join(scratch, 'big-copy.bin')
     await weightlessJson([...network, 'download', JSON.parse(stdout).root, '-o', copy])
     assert.equal(sha256(readFileSync(copy)), sha256(bytes))
