@@ -3,12 +3,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Address, createWalletClient, http, nonceManager, publicActions } from 'viem'
 import { privateKeyToAccount } from 'viem/accounts'
+import { unseal } from '#kernels/seal.ts'
 import { createLog, silentLog } from '#kit/log.ts'
 import { flowAbi } from '#protocol/abi/flow.ts'
 import { storageRewardAbi } from '#protocol/abi/storage-reward.ts'
-import type { Hash } from '#protocol/hex.ts'
+import { fromHex, type Hash } from '#protocol/hex.ts'
 import { submissionSectors } from '#protocol/storage/submission.ts'
 import { type MinerConfigInput, minerConfigSchema, type RunningMiner, startMiner } from '#storage/miner/main.ts'
+import { ExtentFiles } from '#storage/miner/store/extent-files.ts'
+import { segmentOf } from '#storage/miner/store/layout.ts'
+import type { MinerStore } from '#storage/miner/store/miner-store.ts'
 import type { RunningNode } from '#storage/node/main.ts'
 import { type Anvil, DEV_ACCOUNTS, mine, startAnvil } from '../../chain.ts'
 import { type DeployStorageContractsParameters, deployStorageContracts } from '../../storage-contracts.ts'
@@ -36,7 +40,7 @@ export interface MineNet extends TestNet {
   nextEpoch(): Promise<void>
   payments(payee: Address): Promise<bigint>
   /** The context that was last made. */
-  context(): Promise<{ epoch: bigint; flowLength: bigint; digest: Hash; flowRoot: Hash }>
+  context(): Promise<{ epoch: bigint; mineStart: bigint; flowLength: bigint; digest: Hash; flowRoot: Hash }>
   blocksPerEpoch: number
 }
 
@@ -158,6 +162,52 @@ export async function store(net: MineNet, nodes: readonly RunningNode[], file: T
     await finalized(node.url, seq)
   }
   return seq
+}
+
+/**
+ * Checks every chunk that a store says is sealed: its bytes on disk unseal, with the digests of the recorded epochs, to
+ * the bytes of the files at their places and zeros elsewhere. Gives how many there are.
+ */
+export function checkSealed({
+  store: kept,
+  minerId,
+  files,
+}: {
+  store: MinerStore
+  minerId: Hash
+  files: readonly { start: number; file: TestFile }[]
+}): number {
+  const extents = new ExtentFiles({ dir: kept.sealedDir })
+  const rows = kept.database.all<{ chunk: number; held: Uint8Array }>('select chunk, held from sealed')
+  for (const { chunk, held } of rows) {
+    const segment = segmentOf(chunk, kept.shard)
+    const sealed = new Uint8Array(262_144)
+    if (!extents.read(chunk, sealed)) throw new Error(`chunk ${chunk} is entered and not on disk`)
+    const plain = Buffer.alloc(262_144)
+    for (const { start, file } of files) {
+      const at = (start - segment * 1024) * 256
+      const from = Math.max(0, -at)
+      if (at < plain.length && from < file.bytes.length)
+        plain.set(file.bytes.subarray(from, from + plain.length - Math.max(at, 0)), Math.max(at, 0))
+    }
+    const bits = Buffer.from(held).readBigUInt64BE()
+    for (const { from, to, digest } of kept.sealRuns(chunk) ?? []) {
+      for (let seal = from; seal < to; seal++) {
+        if (!((bits >> BigInt(seal)) & 1n)) continue
+        const piece = (bytes: Uint8Array) => bytes.subarray(seal * 4096, (seal + 1) * 4096)
+        const data = unseal({
+          data: piece(sealed),
+          minerId: fromHex(minerId),
+          contextDigest: fromHex(digest),
+          positionSectors: segment * 1024 + seal * 16,
+        })
+        if (Buffer.compare(data, piece(plain)) !== 0) throw new Error(`seal ${seal} of segment ${segment} is wrong`)
+      }
+    }
+    if (!kept.sealRuns(chunk)) throw new Error(`chunk ${chunk} is sealed with epochs that are not recorded`)
+  }
+  extents.close()
+  return rows.length
 }
 
 /** A folder that `remove` takes away again. */
