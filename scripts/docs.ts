@@ -3,6 +3,8 @@ import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { configMarkdown, describeConfig } from '#kit/config/describe.ts'
 import { indexerConfigSchema } from '#storage/indexer/main.ts'
+import { KV_ENV_PREFIX, kvConfigSchema } from '#storage/kv/config.ts'
+import { MINER_ENV_PREFIX, minerConfigSchema } from '#storage/miner/config.ts'
 import { NODE_ENV_PREFIX, nodeConfigSchema } from '#storage/node/config.ts'
 import { matchingFiles } from './build/content-hash.ts'
 import { deployParameterFields } from './deploy/parameters.ts'
@@ -20,6 +22,8 @@ const root = path.join(import.meta.dirname, '..')
 const generate = {
   'node-config': () => configMarkdown(describeConfig(nodeConfigSchema, { envPrefix: NODE_ENV_PREFIX })),
   'indexer-config': () => configMarkdown(describeConfig(indexerConfigSchema, { envPrefix: 'WEIGHTLESS_INDEXER' })),
+  'miner-config': () => configMarkdown(describeConfig(minerConfigSchema, { envPrefix: MINER_ENV_PREFIX })),
+  'kv-config': () => configMarkdown(describeConfig(kvConfigSchema, { envPrefix: KV_ENV_PREFIX })),
   'deploy-parameters': () => configMarkdown(describeConfig(deployParameterFields, { envPrefix: 'WEIGHTLESS_DEPLOY' })),
   'error-codes': () => errorCodesMarkdown(collectErrorUses(root)),
   'cli-help': () => cliHelpMarkdown(root),

@@ -6,7 +6,7 @@ import { runningSupervisor } from './lock.ts'
 
 /** Everything a devnet makes in its directory: nothing else is ever deleted. */
 const ownEntry =
-  /^(devnet\.json|supervisor\.json|processes\.json|deployment(\.partial)?\.json|lock(-.*)?|chain|logs|indexer|node-\d+)$/
+  /^(devnet\.json|supervisor\.json|processes\.json|deployment(\.partial)?\.json|lock(-.*)?|chain|logs|indexer|node-\d+|miner-\d+)$/
 
 /** True when the directory is a devnet's. */
 export function holdsDevnet({ markerFile }: DevnetLayout): boolean {
