@@ -47,24 +47,28 @@ export function planNodes({
 const LAST_DEV_ACCOUNT = 9
 const MAX_MINERS = 4
 
-/** Names of the miners: one for each shard, as far as there are accounts. */
-export function minerNames({ nodesPerReplica }: { nodesPerReplica: number }): string[] {
-  return Array.from({ length: Math.min(nodesPerReplica, MAX_MINERS) }, (_, index) => `miner-${index}`)
+/** Names of so many miners, as far as there are accounts. */
+export function minerNames(count: number): string[] {
+  return Array.from({ length: Math.min(count, MAX_MINERS) }, (_, index) => `miner-${index}`)
 }
 
-/** A miner for each shard of the first replica. */
+/** The miners of these names, dealt out over the shards. */
 export function planMiners({
   nodes,
+  names,
   port,
 }: {
   nodes: readonly NodePlan[]
+  names: readonly string[]
   port: (name: string) => number
 }): MinerPlan[] {
-  const shards = [...new Set(nodes.map(({ shard }) => shard))].slice(0, MAX_MINERS)
-  return shards.map((shard, index) => {
-    const name = `miner-${index}`
-    return { name, shard, port: port(name), devAccount: LAST_DEV_ACCOUNT - index }
-  })
+  const shards = [...new Set(nodes.map(({ shard }) => shard))]
+  return names.map((name, index) => ({
+    name,
+    shard: shards[index % shards.length] ?? '0/1',
+    port: port(name),
+    devAccount: LAST_DEV_ACCOUNT - index,
+  }))
 }
 
 /** Writes the configuration of a storage node, as an operator would. */

@@ -5,7 +5,7 @@ import { connectChain } from '#kit/chain/client.ts'
 import { DEV_ACCOUNTS, LOCAL_CHAIN_ID } from '#kit/chain/local-chain.ts'
 import { deployWeightless } from '../deploy/deploy.ts'
 import { DeployError } from '../deploy/error.ts'
-import { presets } from '../deploy/parameters.ts'
+import { type DeployParametersInput, presets } from '../deploy/parameters.ts'
 import { type Deployment, readDeployment } from '../deploy/record.ts'
 import {
   localUrl,
@@ -37,8 +37,10 @@ export interface DevnetParameters {
   nodesPerReplica?: number | undefined
   /** How many times the data is held. Default 1, or as it was. */
   replicas?: number | undefined
-  /** Run a miner for every shard. Default false. */
-  mine?: boolean | undefined
+  /** How many miners to run, dealt out over the shards; `shards` for one each. Default 0. */
+  miners?: number | 'shards' | undefined
+  /** Parameters of the contracts other than those of the local preset. For a new devnet only. */
+  contracts?: Partial<DeployParametersInput> | undefined
   /** First of the ports; each is moved up when it is taken. Default 26700, or as they were. */
   portBase?: number | undefined
   /** How long the chain, and then the agents, may take to be well. Default 60 000 ms. */
@@ -114,7 +116,13 @@ async function startParts({
   await waitHealthy({ targets: [chain], timeoutMs: readyTimeoutMs, signal })
   const rpcUrl = urlOf('chain')
   say(`chain ${LOCAL_CHAIN_ID} at ${rpcUrl}`)
-  const deployment = await deploy({ rpcUrl, record: layout.deploymentFile, say, signal })
+  const deployment = await deploy({
+    rpcUrl,
+    record: layout.deploymentFile,
+    contracts: parameters.contracts,
+    say,
+    signal,
+  })
 
   const nodes: NodePlan[] = planNodes(shape).map((node) => ({
     ...node,
@@ -127,7 +135,7 @@ async function startParts({
     startIndexer({ layout, processes, port: ports.indexer ?? 0, nodes, deployment }),
   ]
   await waitHealthy({ targets, timeoutMs: readyTimeoutMs, signal })
-  const miners = parameters.mine === true ? planMiners({ nodes, port: (name) => ports[name] ?? 0 }) : []
+  const miners = planMiners({ nodes, names: minerNamesOf({ parameters, shape }), port: (name) => ports[name] ?? 0 })
   if (miners.length > 0) {
     const poolSectors = Number(deployment.parameters.poolSectors)
     const indexerUrl = urlOf('indexer')
@@ -303,11 +311,13 @@ function startIndexer({
 async function deploy({
   rpcUrl,
   record,
+  contracts,
   say,
   signal,
 }: {
   rpcUrl: string
   record: string
+  contracts: Partial<DeployParametersInput> | undefined
   say: (line: string) => void
   signal: AbortSignal
 }): Promise<Deployment> {
@@ -317,7 +327,11 @@ async function deploy({
     if (developer === undefined) throw new DevnetError({ code: 'DEVNET_SHAPE', message: 'no development account' })
     const account = privateKeyToAccount(developer.privateKey)
     // An existing devnet keeps its parameters, whatever the preset has become since.
-    const parameters = readDeployment(record)?.parameters ?? { ...presets.local, governor: account.address }
+    const parameters = readDeployment(record)?.parameters ?? {
+      ...presets.local,
+      governor: account.address,
+      ...contracts,
+    }
     return await deployWeightless({
       chain,
       account,
@@ -407,9 +421,19 @@ function wantedPorts({
     ['chain', base] as const,
     ['indexer', base + 1] as const,
     ...names.map((name, index) => [name, base + 10 + index] as const),
-    ...(parameters.mine === true ? minerNames(shape) : []).map((name, index) => [name, base + 500 + index] as const),
+    ...minerNamesOf({ parameters, shape }).map((name, index) => [name, base + 500 + index] as const),
   ]
   return Object.fromEntries(entries.map(([name, port]) => [name, remembered?.[name] ?? port]))
+}
+
+function minerNamesOf({
+  parameters: { miners = 0 },
+  shape,
+}: {
+  parameters: DevnetParameters
+  shape: Pick<DevnetFile, 'nodesPerReplica'>
+}): string[] {
+  return minerNames(miners === 'shards' ? shape.nodesPerReplica : miners)
 }
 
 /** Agents are configured by their files alone: what is set for other agents in this shell is not for them. */

@@ -57,7 +57,7 @@ async function up(options: UpOptions, io: CliIo): Promise<void> {
       nodesPerReplica: options.nodes,
       replicas: options.replicas,
       portBase: options.portBase,
-      mine: options.mine,
+      miners: options.mine === true ? 'shards' : 0,
       readyTimeoutMs: options.timeout * 1000,
       say: io.info,
       onProcess: (event) => sayProcess({ event, io }),
