@@ -44,6 +44,7 @@ export interface Servers {
 }
 
 const MIB = 2 ** 20
+const REQUEST_TIMEOUT_MS = 1_800_000
 const NAME = 'storage-node'
 
 /** The public and the admin server; one and the same when both have one address. */
@@ -67,6 +68,8 @@ export async function openServers(parameters: ServersParameters): Promise<Server
     log,
     metrics,
     bodyLimitBytes: config.rpc.maxRequestBodyBytes,
+    // 64 MiB over a slow line; what stalls is cut off much sooner.
+    requestTimeoutMs: REQUEST_TIMEOUT_MS,
     cors: true,
     health,
     ...(config.rpc.rateLimitPerMinute

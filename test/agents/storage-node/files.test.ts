@@ -111,7 +111,7 @@ test('takes a file before its submission', async () => {
     assert.equal(info.finalized, true)
     assert.equal(info.isCached, false)
     assert.equal(node.store.objects.storedPieces, shard === '0/1' ? 4 : 2)
-    assert.equal(node.store.objects.cachedBytes, 0)
+    assert.equal(node.store.contents.cachedBytes, 0)
   }
 })
 

@@ -96,7 +96,7 @@ test('finishes a removal that was interrupted', async () => {
     const identity = { chainId: 31_337, flow }
     const options = { dataDir: folder.path, identity, log: silentLog(), minFreeBytes: 0 }
     const offline = NodeStore.open({ ...options, shard: { shardId: 0, numShard: 1 } })
-    offline.setShard({ shardId: 0, numShard: 4 }, { key: 'prune.shard', value: '0' })
+    await offline.setShard({ shardId: 0, numShard: 4 }, { key: 'prune.shard', value: '0' })
     await offline.close()
     node = await openNode({ net, dataDir: folder.path, config: { data: FAST } })
     await until('the rest removed', () => node.store.objects.storedPieces === 3)

@@ -4,12 +4,13 @@ import { HttpError } from '#kit/http/http-error.ts'
 import { SEGMENT_BYTES } from '#protocol/storage/constants.ts'
 import { segmentCount } from '#protocol/storage/padding.ts'
 import { encodeSegmentFrame } from '#protocol/storage/segment-frame.ts'
-import { NodeError } from '../error.ts'
+import { parseShard } from '#protocol/storage/shard.ts'
+import { NodeError, reasonOf } from '../error.ts'
 import type { Intake } from '../ingest/intake.ts'
 import type { SegmentBuffers } from '../ingest/segment-buffers.ts'
 import { Semaphore } from '../ingest/semaphore.ts'
 import { describeFile, missingSegments } from '../serve/file-info.ts'
-import type { FileReader } from '../serve/file-reader.ts'
+import type { FileReader, SegmentRange } from '../serve/file-reader.ts'
 import type { NodeStore } from '../store/node-store.ts'
 import type { FileTransaction } from '../store/transaction-record.ts'
 import { toHttpError } from './http-errors.ts'
@@ -36,7 +37,15 @@ const MAX_RANGES = 10_000
 
 const count = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
 const seqParams = z.object({ seq: count })
-const rangeQuery = z.object({ from: count.optional(), to: count.optional() })
+const shard = z.string().transform((text, context) => {
+  try {
+    return parseShard(text)
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: reasonOf(error) })
+    return z.NEVER
+  }
+})
+const rangeQuery = z.object({ from: count.optional(), to: count.optional(), shard: shard.optional() })
 const rootQuery = z.object({
   root: z.string().regex(/^0x[0-9a-fA-F]{64}$/, 'expected 32 bytes as 0x and 64 hex digits'),
 })
@@ -45,7 +54,7 @@ const rootQuery = z.object({
  * The binary segment path: frames of `#protocol/storage/segment-frame.ts` over plain HTTP, streamed both ways.
  *
  * - `POST /v1/files/{txSeq}/segments` stores frames; `{ stored, finalized }`
- * - `GET /v1/files/{txSeq}/segments?from&to` gives those of the segments that are here, with proofs
+ * - `GET /v1/files/{txSeq}/segments?from&to&shard` gives those of the segments that are here, with proofs
  * - `GET /v1/files/{txSeq}/data?from&to` gives their bytes alone
  * - `GET /v1/files/{txSeq}/missing?from` tells which segments of the own shard are not here
  * - `GET /v1/files/{txSeq}` and `GET /v1/files?root=` describe a file; `GET /v1/status` the node
@@ -88,10 +97,9 @@ export function registerSegmentRoutes(parameters: SegmentRoutesParameters): void
 
     scope.get('/v1/files/:seq/segments', async (request, reply) => {
       const tx = findFile(store, request)
-      const { from, to } = readRange(request, tx)
       return sendSegments({
         reply,
-        segments: reader.segments(tx, { from, to }),
+        segments: reader.segments(tx, readRange(request, tx)),
         parts: encodeSegmentFrame,
         stallTimeoutMs,
       })
@@ -133,10 +141,10 @@ function findFile(store: NodeStore, request: FastifyRequest): FileTransaction {
   throw unknownFile(`submission ${seq} is not in the log of this node, which has ${next}`, { seq, nextTxSeq: next })
 }
 
-function readRange(request: FastifyRequest, tx: FileTransaction): { from: number; to: number } {
+function readRange(request: FastifyRequest, tx: FileTransaction): SegmentRange {
   const segments = segmentCount(tx.sizeBytes)
-  const { from = 0, to = segments } = parse(rangeQuery, request.query)
-  if (from < to && to <= segments) return { from, to }
+  const { from = 0, to = segments, shard } = parse(rangeQuery, request.query)
+  if (from < to && to <= segments) return { from, to, shard }
   throw toHttpError(
     new NodeError({
       code: 'RANGE_INVALID',

@@ -69,8 +69,7 @@ export class Intake {
     const refused = this.#refusal()
     if (refused) throw refused
     checkData(segment.data)
-    const tx =
-      seq === undefined ? this.#store.transactions.choose(segment.root, false) : this.#store.transactions.get(seq)
+    const tx = seq === undefined ? this.#submissionOf(segment.root) : this.#store.transactions.get(seq)
     if (tx && tx.root !== segment.root) {
       throw new NodeError({
         code: 'ROOT_MISMATCH',
@@ -79,7 +78,7 @@ export class Intake {
         details: { seq: tx.seq, root: segment.root, txRoot: tx.root },
       })
     }
-    const cached = this.#store.objects.findCached(segment.root)
+    const cached = this.#store.contents.findCached(segment.root)
     if (tx && !cached) return this.#acceptForTransaction(segment, tx)
     return this.#acceptBeforeTransaction(segment)
   }
@@ -159,9 +158,9 @@ export class Intake {
   }
 
   async #storeBeforeTransaction(segment: IncomingSegment, checked: CheckedSegment): Promise<IntakeResult> {
-    const { objects } = this.#store
+    const { objects, contents } = this.#store
     const { root, index, data, sizeBytes } = segment
-    const cached = objects.findCached(root)
+    const cached = contents.findCached(root)
     if (cached && cached.sizeBytes !== sizeBytes) {
       throw new NodeError({
         code: 'CACHE_SIZE_CONFLICT',
@@ -171,16 +170,16 @@ export class Intake {
       })
     }
     // The submission may have been logged while the segment was hashed.
-    const claimed = this.#store.transactions.choose(root, false)
+    const claimed = this.#submissionOf(root)
     if (!cached && claimed) {
-      if (claimed.sizeBytes === sizeBytes && claimed.status === 'pending') {
-        return this.#storeForTransaction(segment, checked, claimed)
-      }
       if (claimed.status === 'finalized') throw alreadyFinalized(claimed)
+      if (claimed.status === 'pruned') throw alreadyPruned(claimed)
+      if (claimed.sizeBytes === sizeBytes) return this.#storeForTransaction(segment, checked, claimed)
     }
     // What is on its way to the disk counts as well.
-    if (objects.cachedBytes + this.#cachingBytes + data.length > this.#maxCachedBytes) throw this.#cacheFull()
-    const objectId = cached?.id ?? objects.openCached(root, sizeBytes)
+    if (contents.cachedBytes + this.#cachingBytes + data.length > this.#maxCachedBytes) throw this.#cacheFull()
+    // Left over from a reverted submission, it is completed where it lies.
+    const objectId = (cached ?? contents.find(root, sizeBytes))?.id ?? contents.openCached(root, sizeBytes)
     const completed: number[] = []
     this.#cachingBytes += data.length
     const result = await objects
@@ -199,8 +198,14 @@ export class Intake {
     this.#store.announceFinalized(completed)
     if (result === 'duplicate') return 'cached'
     if (result === 'stored') return 'stored'
-    if (objects.find(root, sizeBytes)?.id === objectId) return 'foreign'
+    if (contents.find(root, sizeBytes)?.id === objectId) return 'foreign'
     throw txReverted({ seq: undefined, root }, false)
+  }
+
+  /** The submission a root stands for: one that is finalized, else one that waits for data, else a pruned one. */
+  #submissionOf(root: Hash): FileTransaction | undefined {
+    const { transactions } = this.#store
+    return transactions.choose(root, true) ?? transactions.choose(root, false)
   }
 
   /** Content that was claimed meanwhile is wanted only as far as the shard goes. */

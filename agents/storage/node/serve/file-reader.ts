@@ -1,9 +1,11 @@
 import { SECTOR_BYTES, SEGMENT_BYTES, SEGMENT_SECTORS } from '#protocol/storage/constants.ts'
 import { sectorCount, segmentCount } from '#protocol/storage/padding.ts'
 import type { SegmentProof } from '#protocol/storage/segment-proof.ts'
+import type { ShardConfig } from '#protocol/storage/shard.ts'
 import { NodeError } from '../error.ts'
 import type { SegmentBuffers } from '../ingest/segment-buffers.ts'
 import type { NodeStore } from '../store/node-store.ts'
+import { ownsSegment } from '../store/own-segments.ts'
 import type { FileTransaction } from '../store/transaction-record.ts'
 import { segmentProof } from './proof-path.ts'
 
@@ -19,6 +21,15 @@ export interface BorrowedSegment extends ProvenSegment {
   /** Gives the buffer back. To be called once, when nobody looks at `data` any more. */
   release(): void
 }
+
+/** Segments `[from, to)` of a file, perhaps only those of one shard. */
+export interface SegmentRange {
+  from: number
+  to: number
+  shard?: ShardConfig | undefined
+}
+
+const EVERYTHING: ShardConfig = { shardId: 0, numShard: 1 }
 
 /** Sectors one read may ask for. */
 export const MAX_READ_SECTORS = SEGMENT_SECTORS
@@ -73,12 +84,12 @@ export class FileReader {
   }
 
   /**
-   * Segments of `[from, to)` that are here, in order, a few read ahead, in borrowed buffers. Stops between segments when
-   * the file is taken away meanwhile.
+   * Segments of `[from, to)` that are here, in order, a few read ahead, in borrowed buffers; with `shard` only those it
+   * keeps. Stops between segments when the file is taken away meanwhile.
    */
   async *segments(
     tx: FileTransaction,
-    { from, to, readAhead = 4 }: { from: number; to: number; readAhead?: number },
+    { from, to, shard = EVERYTHING, readAhead = 4 }: SegmentRange & { readAhead?: number },
   ): AsyncGenerator<BorrowedSegment, void, undefined> {
     if (tx.objectId === undefined || tx.status === 'pruned') return
     const end = Math.min(to, segmentCount(tx.sizeBytes))
@@ -88,7 +99,7 @@ export class FileReader {
     try {
       for (;;) {
         for (; next < end && reads.length < readAhead; next++) {
-          if (presence.has(next)) reads.push(settleLater(this.#borrow(tx, next)))
+          if (presence.has(next) && ownsSegment(shard, tx, next)) reads.push(settleLater(this.#borrow(tx, next)))
         }
         const first = reads.shift()
         if (!first) return

@@ -1,4 +1,4 @@
-import { ZERO_ROOTS } from '#kernels/merkle.ts'
+import { hashPair, ZERO_ROOTS } from '#kernels/merkle.ts'
 import { type Hash, toHex } from '#protocol/hex.ts'
 import {
   HASH_BYTES,
@@ -43,11 +43,11 @@ export async function readFlowSegment(parameters: ReadFlowSegmentParameters): Pr
 
   let above: Uint8Array | undefined
   for (const tx of submissionsIn(store, { start, end: Math.min(start + SEGMENT_SECTORS, lengthSectors) })) {
-    const piece = await readPiece(store, tx, start)
+    const part = await readPart(store, tx, start)
     const at = Math.max(tx.startSector - start, 0)
-    if (piece) {
-      data.set(piece.data, at * SECTOR_BYTES)
-      above = piece.siblings
+    if (part) {
+      data.set(part.data, at * SECTOR_BYTES)
+      above = part.siblings
       continue
     }
     const own = coversOf(tx, start)
@@ -121,12 +121,42 @@ function* submissionsIn(store: NodeStore, { start, end }: { start: number; end: 
 }
 
 /** What is stored of a submission in the segment that begins at `start`; undefined when it is not here. */
-async function readPiece(store: NodeStore, tx: FileTransaction, start: number): Promise<Piece | undefined> {
+async function readPart(store: NodeStore, tx: FileTransaction, start: number): Promise<Part | undefined> {
   if (tx.objectId === undefined || tx.status === 'pruned') return undefined
   const index = Math.max(start - tx.startSector, 0) / SEGMENT_SECTORS
-  // Large files are padded with whole segments of zeros, which no piece is kept of and so no proof.
-  if (index >= segmentCount(tx.sizeBytes)) return undefined
-  return store.objects.readPiece(tx.objectId, index)
+  const last = segmentCount(tx.sizeBytes) - 1
+  const piece = await store.objects.readPiece(tx.objectId, Math.min(index, last))
+  if (!piece) return undefined
+  // Larger files are padded with whole segments of zeros, which nothing is kept of: the last piece tells their proof.
+  if (index > last) return { data: new Uint8Array(), siblings: paddingSiblings({ piece, last, index }) }
+  return { data: piece.data, siblings: piece.siblings }
+}
+
+/** Of a submission in one segment: bytes, and siblings of its proof from the segment's root up, bottom first. */
+interface Part {
+  data: Uint8Array
+  siblings: Uint8Array
+}
+
+/**
+ * Siblings of a segment of padding at `index`, from those of the `last` segment with data: to the right of that all is
+ * zeros; a subtree that holds it follows from its own proof; and above the two everything is common to both. A file's
+ * submission nodes are aligned to their size in the file, so that positions in the file serve as positions in the node.
+ */
+function paddingSiblings({ piece, last, index }: { piece: Piece; last: number; index: number }): Uint8Array {
+  const levels = piece.siblings.length / HASH_BYTES
+  const siblings = new Uint8Array(piece.siblings.length)
+  let node = piece.root
+  for (let level = 0; level < levels; level++) {
+    const own = piece.siblings.subarray(level * HASH_BYTES, (level + 1) * HASH_BYTES)
+    const [dataAt, at] = [last >> level, index >> level]
+    const beside = at ^ 1
+    const zeros = ZERO_ROOTS[SEGMENT_HEIGHT + level] ?? new Uint8Array(HASH_BYTES)
+    const sibling = dataAt === at ? own : beside === dataAt ? node : zeros
+    siblings.set(sibling, level * HASH_BYTES)
+    node = dataAt % 2 === 0 ? hashPair(node, own) : hashPair(own, node)
+  }
+  return siblings
 }
 
 /** The submission's nodes in the segment, or undefined when one of them covers all of it. */

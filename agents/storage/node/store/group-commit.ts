@@ -6,8 +6,16 @@ interface Waiting {
   ref: SlotRef
   bytes: number
   apply: () => void
+  /** After the commit: what must follow at once, and the promise. */
   resolve: () => void
   reject: (error: unknown) => void
+}
+
+interface AddParameters<T> {
+  ref: SlotRef
+  bytes: number
+  apply: () => T
+  committed: (result: T) => void
 }
 
 /** What one commit carried, for metrics. */
@@ -37,8 +45,11 @@ export class GroupCommit {
     this.#onCommit = parts.onCommit
   }
 
-  /** Waits until the written slot is durable, then runs `apply` inside a transaction; done when that is durable. */
-  add<T>({ ref, bytes, apply }: { ref: SlotRef; bytes: number; apply: () => T }): Promise<T> {
+  /**
+   * Waits until the written slot is durable, then runs `apply` inside a transaction; done when that is durable.
+   * `committed` runs in the same step as the commit, before anything else can.
+   */
+  add<T>({ ref, bytes, apply, committed }: AddParameters<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       let result: { value: T } | undefined
       this.#waiting.push({
@@ -48,13 +59,13 @@ export class GroupCommit {
           result = { value: apply() }
         },
         resolve: () => {
-          if (result) resolve(result.value)
+          if (!result) return
+          committed(result.value)
+          resolve(result.value)
         },
         reject,
       })
-      this.#running ??= this.#run().finally(() => {
-        this.#running = undefined
-      })
+      this.#running ??= this.#run()
     })
   }
 
@@ -64,28 +75,32 @@ export class GroupCommit {
   }
 
   async #run(): Promise<void> {
-    while (this.#waiting.length > 0) {
-      const batch = this.#waiting
-      this.#waiting = []
-      try {
-        const start = performance.now()
-        await this.#files.sync(batch.map(({ ref }) => ref))
-        const synced = performance.now()
-        this.#database.transaction(() => {
-          for (const { apply } of batch) apply()
-        })
-        const bytes = batch.reduce((sum, item) => sum + item.bytes, 0)
-        this.#onCommit?.({
-          pieces: batch.length,
-          bytes,
-          syncMs: synced - start,
-          transactionMs: performance.now() - synced,
-        })
-        for (const { resolve } of batch) resolve()
-      } catch (error) {
-        const described = databaseError(error)
-        for (const { reject } of batch) reject(described)
-      }
+    for (let batch = this.#take(); batch.length > 0; batch = this.#take()) await this.#commit(batch)
+    // In the same step as the last look: a write that comes now starts a new run.
+    this.#running = undefined
+  }
+
+  #take(): Waiting[] {
+    const batch = this.#waiting
+    this.#waiting = []
+    return batch
+  }
+
+  async #commit(batch: readonly Waiting[]): Promise<void> {
+    try {
+      const start = performance.now()
+      await this.#files.sync(batch.map(({ ref }) => ref))
+      const synced = performance.now()
+      this.#database.transaction(() => {
+        for (const { apply } of batch) apply()
+      })
+      const transactionMs = performance.now() - synced
+      for (const { resolve } of batch) resolve()
+      const bytes = batch.reduce((sum, item) => sum + item.bytes, 0)
+      this.#onCommit?.({ pieces: batch.length, bytes, syncMs: synced - start, transactionMs })
+    } catch (error) {
+      const described = databaseError(error)
+      for (const { reject } of batch) reject(described)
     }
   }
 }

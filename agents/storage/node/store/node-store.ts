@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { LogGapError, thinCheckpoints } from '#kit/chain/log-follower.ts'
 import type { Logger } from '#kit/log.ts'
-import { type Database, DatabaseError, openDatabase } from '#kit/sqlite.ts'
+import type { Database } from '#kit/sqlite.ts'
 import { fromHex, type Hash, type Hex, toHex } from '#protocol/hex.ts'
 import { formatShard, parseShard, type ShardConfig } from '#protocol/storage/shard.ts'
 import {
@@ -11,9 +11,10 @@ import {
   submissionSectors,
 } from '#protocol/storage/submission.ts'
 import { NodeError } from '../error.ts'
+import { ContentTable } from './content-table.ts'
+import { checkIdentity, openExclusively } from './data-folder.ts'
 import { FlowStore } from './flow-store.ts'
 import { type CommitReport, GroupCommit } from './group-commit.ts'
-import { MIGRATIONS } from './migrations.ts'
 import { ObjectStore } from './object-store.ts'
 import { ownsSegment } from './own-segments.ts'
 import { type BulkDisk, SlotFiles } from './slot-files.ts'
@@ -59,6 +60,9 @@ export interface OpenNodeStoreParameters {
 /** Blocks kept without gaps to find the fork point of a reorganisation; older ones thin out. */
 const DENSE_BLOCKS = 256
 
+/** Submissions counted anew in one step. */
+const RECOUNT_PAGE = 100
+
 /** Files whose last write is remembered. */
 const MAX_LAST_PIECES = 10_000
 
@@ -72,6 +76,7 @@ const SPARE_BLOCKS = 128
 export class NodeStore {
   readonly database: Database
   readonly files: SlotFiles
+  readonly contents: ContentTable
   readonly objects: ObjectStore
   readonly transactions: TransactionStore
   readonly flow: FlowStore
@@ -88,8 +93,10 @@ export class NodeStore {
     this.files = new SlotFiles({ dir: join(dataDir, 'data'), ...(disk ? { disk } : {}) })
     const onCommit = events.onCommit
     this.#commit = new GroupCommit({ database, files: this.files, ...(onCommit ? { onCommit } : {}) })
+    this.contents = new ContentTable({ database, now })
     this.objects = new ObjectStore({
       database,
+      contents: this.contents,
       files: this.files,
       commit: this.#commit,
       now,
@@ -100,6 +107,9 @@ export class NodeStore {
     const kept = this.meta('shard')
     this.transactions = new TransactionStore({ database, shard: kept ? parseShard(kept) : parameters.shard })
     if (!kept) this.setMeta('shard', formatShard(parameters.shard))
+    else if (kept !== formatShard(parameters.shard)) {
+      log.warn({ kept, configured: formatShard(parameters.shard) }, 'the data folder keeps its own shard')
+    }
     this.flow = new FlowStore(database)
   }
 
@@ -192,7 +202,7 @@ export class NodeStore {
       const last = from > 0 ? this.transactions.get(from - 1) : undefined
       const objects = this.transactions.removeFrom(from)
       for (const objectId of objects) {
-        if (this.transactions.byObject(objectId).length === 0) this.objects.unclaim(objectId)
+        if (this.transactions.byObject(objectId).length === 0) this.contents.unclaim(objectId)
       }
       this.flow.truncate(last ? last.startSector + last.sectors : 1)
       this.database.run('delete from block where number > ?', block ?? -1)
@@ -222,23 +232,24 @@ export class NodeStore {
    * Changes the shard, together with a note on what is to be done next. Pieces of other shards are not touched: see
    * {@link dropForeign}.
    */
-  setShard(shard: ShardConfig, note?: { key: string; value: string }): void {
+  async setShard(shard: ShardConfig, note?: { key: string; value: string }): Promise<void> {
     this.database.transaction(() => {
       this.setMeta('shard', formatShard(shard))
       if (note) this.setMeta(note.key, note.value)
     })
     this.transactions.shard = shard
-    const completed: number[] = []
     for (let from = 0; ; ) {
-      const page = this.transactions.pending({ fromSeq: from, limit: 500 })
-      const last = page.at(-1)
-      if (!last) break
-      from = last.seq + 1
+      const page = this.transactions.pending({ fromSeq: from, limit: RECOUNT_PAGE })
+      const completed: number[] = []
       this.database.transaction(() => {
         for (const tx of page) if (this.#recount(tx)) completed.push(tx.seq)
       })
+      this.announceFinalized(completed)
+      const last = page.at(-1)
+      if (!last) return
+      from = last.seq + 1
+      await new Promise(setImmediate)
     }
-    this.announceFinalized(completed)
   }
 
   /** Removes at most `limit` pieces of a file that no submission of it wants in this node's shard. */
@@ -281,9 +292,9 @@ export class NodeStore {
     let present: number[] = []
     if (submissionIsFile({ sizeBytes, nodes })) {
       // The root does not fix the size: content cached under another size was guessed wrong.
-      const cached = this.objects.findCached(root)
+      const cached = this.contents.findCached(root)
       if (cached && cached.sizeBytes !== sizeBytes) dropped.push(cached.id)
-      objectId = this.objects.claim(root, sizeBytes)
+      objectId = this.contents.claim(root, sizeBytes)
       present = this.objects.indexes(objectId)
     }
     const complete = this.transactions.put({
@@ -328,7 +339,7 @@ export class NodeStore {
 
   #recount(tx: FileTransaction): boolean {
     if (tx.objectId === undefined) return false
-    return this.transactions.recount(tx, this.objects.presence(tx.objectId, tx.sizeBytes))
+    return this.transactions.recount(tx, this.objects.indexes(tx.objectId))
   }
 }
 
@@ -346,47 +357,6 @@ interface BlockRow {
 
 function readBlock({ number, hash }: BlockRow): StoredBlock {
   return { number, hash: toHex(hash) }
-}
-
-function openExclusively(path: string): Database {
-  try {
-    const database = openDatabase({ path, migrations: MIGRATIONS, busyTimeoutMs: 1_000 })
-    // Slots are handed out from memory, so a second process would overwrite the data of the first.
-    database.exec('pragma locking_mode = exclusive; begin immediate; commit;')
-    return database
-  } catch (cause) {
-    const busy = cause instanceof DatabaseError ? cause.code === 'DATABASE_BUSY' : isLocked(cause)
-    if (!busy) throw cause
-    throw new NodeError({
-      code: 'DATA_DIR_IN_USE',
-      message: `another process uses the data folder of ${path}`,
-      fix: 'stop the other node, or give this one its own dataDir',
-      details: { path },
-      cause,
-    })
-  }
-}
-
-function isLocked(error: unknown): boolean {
-  const code: unknown = error instanceof Error ? Reflect.get(error, 'errcode') : undefined
-  return typeof code === 'number' && [5, 6].includes(code & 0xff)
-}
-
-function checkIdentity(database: Database, { identity, dataDir }: OpenNodeStoreParameters): void {
-  const wanted = `${identity.chainId} ${identity.flow.toLowerCase()}`
-  const sql = "select value from meta where key = 'identity'"
-  const kept = database.get<{ value: string }>(sql)?.value
-  if (kept === undefined) {
-    database.run("insert into meta (key, value) values ('identity', ?)", wanted)
-    return
-  }
-  if (kept === wanted) return
-  throw new NodeError({
-    code: 'DATA_DIR_FOREIGN',
-    message: `${dataDir} holds the data of another network (chain and flow ${kept}, configured ${wanted})`,
-    fix: 'give another dataDir, or correct the chain and the flow address',
-    details: { dataDir, kept, wanted },
-  })
 }
 
 function logGap({ submission, next }: { submission: LoggedSubmission; next: number }): LogGapError {

@@ -1,23 +1,13 @@
 import { crc32 } from 'node:zlib'
 import type { Logger } from '#kit/log.ts'
 import type { Database } from '#kit/sqlite.ts'
-import { fromHex, type Hash } from '#protocol/hex.ts'
 import { segmentCount } from '#protocol/storage/padding.ts'
-import { reasonOf } from '../error.ts'
+import { NodeError } from '../error.ts'
+import type { ContentTable } from './content-table.ts'
 import type { GroupCommit } from './group-commit.ts'
 import { Presence, PresenceCache } from './presence.ts'
 import { SlotAllocator } from './slot-allocator.ts'
 import { diskFull, SLOT_BYTES, type SlotFiles, type SlotRef, slotClassFor } from './slot-files.ts'
-
-/** Why content is kept that no submission names. */
-export type UnclaimedOrigin = 'cached' | 'reverted'
-
-export interface StoredObject {
-  id: number
-  sizeBytes: number
-  /** Set while no submission names it. */
-  unclaimed: { origin: UnclaimedOrigin; sinceMs: number; bytes: number } | undefined
-}
 
 /** A verified segment and where it lies. */
 export interface PieceRow extends SlotRef {
@@ -52,14 +42,6 @@ export interface PutPieceParameters {
   onStored: () => void
 }
 
-interface ObjectRow {
-  id: number
-  size: number
-  origin: number
-  unclaimed_at: number | null
-  unclaimed_bytes: number
-}
-
 interface RawPiece {
   object: number
   idx: number
@@ -73,6 +55,7 @@ interface RawPiece {
 
 export interface ObjectStoreParameters {
   database: Database
+  contents: ContentTable
   files: SlotFiles
   commit: GroupCommit
   now: () => number
@@ -83,13 +66,13 @@ export interface ObjectStoreParameters {
   onQuarantine?: ((piece: { objectId: number; index: number; reason: string }) => void) | undefined
 }
 
-const ORIGIN = { tx: 0, cached: 1, reverted: 2 } as const
 const FREE_SPACE_AGE_MS = 1_000
 const PIECE_COLUMNS = 'object, idx, class, slot, bytes, crc, root, siblings'
 
 /** Content by root and size, in verified pieces that are durable before they exist here. */
 export class ObjectStore {
   readonly #database: Database
+  readonly #contents: ContentTable
   readonly #files: SlotFiles
   readonly #commit: GroupCommit
   readonly #now: () => number
@@ -99,12 +82,11 @@ export class ObjectStore {
   readonly #presence = new PresenceCache()
   readonly #writing = new Map<string, Promise<unknown>>()
   readonly #onQuarantine: ObjectStoreParameters['onQuarantine']
-  /** Sum kept while it is known to be right. */
-  #cachedBytes: number | undefined
   #freeSpace = { bytes: 0, atMs: Number.NEGATIVE_INFINITY }
 
   constructor(parameters: ObjectStoreParameters) {
     this.#database = parameters.database
+    this.#contents = parameters.contents
     this.#files = parameters.files
     this.#commit = parameters.commit
     this.#now = parameters.now
@@ -124,70 +106,7 @@ export class ObjectStore {
     return this.#allocators.reduce((sum, { usedSlots }) => sum + usedSlots, 0)
   }
 
-  /** Bytes of the content, not padded. */
-  sizeOf(objectId: number): number | undefined {
-    return this.#database.get<{ size: number }>('select size from object where id = ?', objectId)?.size
-  }
-
-  /** Bytes of the slots that hold content uploaded before its submission. */
-  get cachedBytes(): number {
-    const sql = `select sum(unclaimed_bytes) as bytes from object where unclaimed_at is not null and origin = ${ORIGIN.cached}`
-    this.#cachedBytes ??= this.#database.get<{ bytes: number | null }>(sql)?.bytes ?? 0
-    return this.#cachedBytes
-  }
-
-  find(root: Hash, sizeBytes: number): StoredObject | undefined {
-    const sql = 'select id, size, origin, unclaimed_at, unclaimed_bytes from object where root = ? and size = ?'
-    const row = this.#database.get<ObjectRow>(sql, fromHex(root), sizeBytes)
-    return row && readObject(row)
-  }
-
-  /** Content of this root that no submission names yet; at most one is cached at a time. */
-  findCached(root: Hash): StoredObject | undefined {
-    const sql = `select id, size, origin, unclaimed_at, unclaimed_bytes from object
-      where root = ? and unclaimed_at is not null and origin = ${ORIGIN.cached} limit 1`
-    const row = this.#database.get<ObjectRow>(sql, fromHex(root))
-    return row && readObject(row)
-  }
-
-  /** The object of a submission, created when missing. Call it inside a transaction. */
-  claim(root: Hash, sizeBytes: number): number {
-    const known = this.find(root, sizeBytes)
-    if (known) {
-      this.#cachedBytes = undefined
-      this.#database.run(
-        'update object set unclaimed_at = null, unclaimed_bytes = 0, origin = 0 where id = ?',
-        known.id,
-      )
-      return known.id
-    }
-    return this.#insert(root, sizeBytes, ORIGIN.tx, null)
-  }
-
-  /** Opens a place for content whose submission is not known yet. */
-  openCached(root: Hash, sizeBytes: number): number {
-    return this.#insert(root, sizeBytes, ORIGIN.cached, this.#now())
-  }
-
-  /** Marks content that has lost its last submission. Call it inside a transaction. */
-  unclaim(objectId: number): void {
-    const slots = this.#database.all<{ class: number }>('select class from piece where object = ?', objectId)
-    const bytes = slots.reduce((sum, row) => sum + (SLOT_BYTES[row.class] ?? 0), 0)
-    this.#database.run(
-      `update object set unclaimed_at = ?, origin = ${ORIGIN.reverted}, unclaimed_bytes = ? where id = ?`,
-      this.#now(),
-      bytes,
-      objectId,
-    )
-  }
-
-  /** Content nobody names, oldest first. */
-  unclaimed(origin: UnclaimedOrigin): StoredObject[] {
-    const sql = `select id, size, origin, unclaimed_at, unclaimed_bytes from object
-      where unclaimed_at is not null and origin = ? order by unclaimed_at`
-    return this.#database.all<ObjectRow>(sql, ORIGIN[origin]).map(readObject)
-  }
-
+  /** Which segments of a file are here. */
   presence(objectId: number, sizeBytes: number): Presence {
     return this.#presence.get(objectId, () => {
       const presence = new Presence(segmentCount(sizeBytes))
@@ -203,11 +122,6 @@ export class ObjectStore {
     return this.#database
       .all<{ idx: number }>('select idx from piece where object = ? order by idx', objectId)
       .map(({ idx }) => idx)
-  }
-
-  /** Whether a write of this piece is under way; resolves when it has ended, either way. */
-  writing(objectId: number, index: number): Promise<unknown> | undefined {
-    return this.#writing.get(`${objectId}:${index}`)
   }
 
   /**
@@ -235,17 +149,17 @@ export class ObjectStore {
   /**
    * Reads a segment and checks it against its checksum. A damaged one is quarantined and is then missing, so that it
    * is fetched again; undefined when it is not here. With `buffer` (256 KiB) the data lies in it.
+   *
+   * @throws NodeError `DISK_FAILURE`, `NODE_CLOSED` for failures that say nothing about the segment
    */
   async readPiece(objectId: number, index: number, buffer?: Buffer): Promise<Piece | undefined> {
     // Twice: a piece that was removed and its slot given to another while it was read is no damage.
     for (let attempt = 0; attempt < 2; attempt++) {
       const row = this.pieceRow(objectId, index)
       if (!row) return undefined
-      const read = await this.#files.read(row, row.bytes, buffer).catch((error: unknown) => reasonOf(error))
-      if (typeof read !== 'string' && crc32(read) === row.crc) {
-        return { data: read, root: row.root, siblings: row.siblings }
-      }
-      if (attempt === 1) this.quarantine(row, typeof read === 'string' ? read : 'checksum does not match')
+      const data = await this.#files.read(row, row.bytes, buffer).catch(asUnreadable)
+      if (data && crc32(data) === row.crc) return { data, root: row.root, siblings: row.siblings }
+      if (attempt === 1) this.quarantine(row, data ? 'checksum does not match' : 'the disk cannot read it')
     }
     return undefined
   }
@@ -307,9 +221,8 @@ export class ObjectStore {
     const chosen = rows.filter(({ idx }) => remove?.(idx) ?? true).slice(0, limit)
     this.#database.transaction(() => {
       for (const { idx } of chosen) this.#database.run('delete from piece where object = ? and idx = ?', objectId, idx)
-      if (forget && chosen.length === rows.length) this.#database.run('delete from object where id = ?', objectId)
+      if (forget && chosen.length === rows.length) this.#contents.remove(objectId)
     })
-    this.#cachedBytes = undefined
     for (const { class: slotClass, slot } of chosen) this.#allocators[slotClass]?.release(slot)
     const bytes = chosen.reduce((sum, row) => sum + row.bytes, 0)
     this.#presence.drop(objectId)
@@ -336,22 +249,24 @@ export class ObjectStore {
       await this.#files.write(ref, data)
       this.#freeSpace.bytes -= data.length
       const crc = crc32(data)
-      result = await this.#commit.add({ ref, bytes: data.length, apply: () => this.#insertPiece(piece, ref, crc) })
+      result = await this.#commit.add({
+        ref,
+        bytes: data.length,
+        apply: () => this.#insertPiece(piece, ref, crc),
+        // In the same step as the commit: nothing may come between the row and its bit.
+        committed: (done) => {
+          if (done === 'stored') this.#presence.add(objectId, index)
+        },
+      })
     } finally {
       if (result !== 'stored') allocator.release(ref.slot)
     }
-    if (result === 'stored') this.#presence.add(objectId, index)
     return result
   }
 
   #insertPiece(piece: PutPieceParameters, ref: SlotRef, crc: number): PutResult {
     const { objectId, index, data, root, siblings } = piece
-    const object = this.#database.get<{ unclaimed_at: number | null }>(
-      'select unclaimed_at from object where id = ?',
-      objectId,
-    )
-    if (!object || !piece.wanted()) return 'gone'
-    const now = this.#now()
+    if (!this.#contents.exists(objectId) || !piece.wanted()) return 'gone'
     const { changes } = this.#database.run(
       `insert or ignore into piece (${PIECE_COLUMNS}, checked_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       objectId,
@@ -362,27 +277,12 @@ export class ObjectStore {
       crc,
       root,
       siblings,
-      now,
+      this.#now(),
     )
     if (Number(changes) === 0) return 'duplicate'
-    if (object.unclaimed_at !== null) {
-      this.#cachedBytes = undefined
-      this.#database.run(
-        'update object set unclaimed_bytes = unclaimed_bytes + ?, unclaimed_at = ? where id = ?',
-        SLOT_BYTES[ref.slotClass] ?? 0,
-        now,
-        objectId,
-      )
-    }
+    this.#contents.countPiece(objectId, ref)
     piece.onStored()
     return 'stored'
-  }
-
-  #insert(root: Hash, sizeBytes: number, origin: number, unclaimedAt: number | null): number {
-    const sql = 'insert into object (root, size, origin, unclaimed_at) values (?, ?, ?, ?)'
-    return Number(
-      this.#database.run(sql, fromHex(root, { byteLength: 32 }), sizeBytes, origin, unclaimedAt).lastInsertRowid,
-    )
   }
 
   #loadAllocator(slotClass: number): SlotAllocator {
@@ -399,15 +299,14 @@ export interface RemovePiecesParameters {
   forget?: boolean | undefined
 }
 
-function* slotsOf(rows: Iterable<Record<string, unknown>>): Generator<number> {
-  for (const { slot } of rows) if (typeof slot === 'number') yield slot
+/** A sector the disk cannot read is damage; anything else (no file handles left, a closed store) is not. */
+function asUnreadable(error: unknown): undefined {
+  if (error instanceof NodeError && error.details.system === 'EIO') return undefined
+  throw error
 }
 
-function readObject(row: ObjectRow): StoredObject {
-  const origin = row.origin === ORIGIN.cached ? 'cached' : 'reverted'
-  const unclaimed =
-    row.unclaimed_at === null ? undefined : { origin, sinceMs: row.unclaimed_at, bytes: row.unclaimed_bytes }
-  return { id: row.id, sizeBytes: row.size, unclaimed: unclaimed as StoredObject['unclaimed'] }
+function* slotsOf(rows: Iterable<Record<string, unknown>>): Generator<number> {
+  for (const { slot } of rows) if (typeof slot === 'number') yield slot
 }
 
 function readPieceRow(row: RawPiece): PieceRow {

@@ -158,11 +158,11 @@ export class TransactionStore {
     return completed
   }
 
-  /** Counts again what a submission holds, after its pieces or the shard changed. */
-  recount(tx: FileTransaction, present: { has(index: number): boolean; segments: number }): boolean {
+  /** Counts again what a submission holds, after its pieces or the shard changed; returns whether it is complete. */
+  recount(tx: FileTransaction, present: Iterable<number>): boolean {
     const needed = ownedCount(this.shard, tx)
     let held = 0
-    for (let i = 0; i < present.segments; i++) if (present.has(i) && ownsSegment(this.shard, tx, i)) held += 1
+    for (const index of present) if (ownsSegment(this.shard, tx, index)) held += 1
     const complete = held >= needed
     this.#database.run(
       'update tx set needed = ?, held = ?, status = ? where seq = ?',

@@ -3,7 +3,7 @@ import { InvalidSegmentError } from '#protocol/storage/segment-proof.ts'
 import { NodeError, reasonOf } from '../error.ts'
 import type { Intake } from '../ingest/intake.ts'
 import type { NodeStore } from '../store/node-store.ts'
-import { firstOwned, firstSegment } from '../store/own-segments.ts'
+import { firstOwned, firstSegment, ownsSegment } from '../store/own-segments.ts'
 import type { FileTransaction } from '../store/transaction-record.ts'
 import type { Peer, PeerBook } from './peer-book.ts'
 
@@ -180,7 +180,9 @@ export class FileSync {
     const request = new AbortController()
     const signal = AbortSignal.any([this.#abort.signal, request.signal])
     try {
-      for await (const frame of peer.client.segments({ seq: tx.seq, ...range }, signal)) {
+      const wanted = (index: number): boolean => this.#isMissing(index)
+      const { shard } = this.#parameters.store
+      for await (const frame of peer.client.segments({ seq: tx.seq, ...range, shard, wanted }, signal)) {
         let result: string
         try {
           if (frame.index < range.from || frame.index >= range.to) throw lied(peer, frame.index, 'was not asked for')
@@ -242,6 +244,12 @@ export class FileSync {
       count += 1
     }
     return { count, first }
+  }
+
+  #isMissing(index: number): boolean {
+    const { tx, store } = this.#parameters
+    if (tx.objectId === undefined || !ownsSegment(store.shard, tx, index)) return false
+    return !store.objects.presence(tx.objectId, tx.sizeBytes).has(index)
   }
 
   #firstMissing({ from, to }: Job): number | undefined {

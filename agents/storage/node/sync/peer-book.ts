@@ -157,6 +157,8 @@ export class PeerBook {
     const start = performance.now()
     try {
       const status = await peer.client.status(signal)
+      // Caught at a lie while it was asked: a good status does not end a ban.
+      if (peer.state === 'banned' && peer.restUntilMs > this.#now()) return
       peer.latencyMs = performance.now() - start
       peer.shard = status.shard
       peer.nextTxSeq = status.nextTxSeq
@@ -166,7 +168,7 @@ export class PeerBook {
       peer.state = status.instance === instance ? 'self' : same ? 'up' : 'foreign'
       peer.lastError = same ? undefined : `it belongs to chain ${status.chainId}, flow ${status.flow}`
     } catch (error) {
-      if (signal.aborted) return
+      if (signal.aborted || (peer.state === 'banned' && peer.restUntilMs > this.#now())) return
       peer.state = 'down'
       this.report(peer, error)
     }

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { createJsonRpcClient, type JsonRpcClient } from '#kit/http/json-rpc-client.ts'
 import { MAX_FRAME_BYTES } from '#protocol/storage/segment-frame.ts'
-import { isShard, type ShardConfig } from '#protocol/storage/shard.ts'
+import { formatShard, isShard, type ShardConfig } from '#protocol/storage/shard.ts'
 import { NodeError, reasonOf } from '../error.ts'
 import { type BorrowedFrame, FrameReader } from '../ingest/frame-reader.ts'
 import type { SegmentBuffers } from '../ingest/segment-buffers.ts'
@@ -23,6 +23,16 @@ export interface PeerClientParameters {
   /** A stream that moves no byte for so long is given up. */
   stallTimeoutMs: number
   buffers: SegmentBuffers
+}
+
+/** Segments `[from, to)` of a file, of which only those of a shard are wanted. */
+export interface SegmentsRequest {
+  seq: number
+  from: number
+  to: number
+  shard: ShardConfig
+  /** Whether a segment is of the shard, and not here yet. */
+  wanted: (index: number) => boolean
 }
 
 const shardSchema = z.object({ shardId: z.number(), numShard: z.number() }).refine(isShard, 'not a shard')
@@ -106,28 +116,23 @@ export class PeerClient {
    *
    * @throws NodeError `PEER_FAILED`, `PEER_STALLED`, `PEER_LIED` (more than was asked for, or no frames)
    */
-  async *segments(
-    { seq, from, to }: { seq: number; from: number; to: number },
-    signal: AbortSignal,
-  ): AsyncGenerator<BorrowedFrame, void, undefined> {
-    if (this.#binary === false) yield* this.#segmentsByRpc({ seq, from, to }, signal)
-    else yield* this.#frames({ seq, from, to }, signal)
+  async *segments(request: SegmentsRequest, signal: AbortSignal): AsyncGenerator<BorrowedFrame, void, undefined> {
+    if (this.#binary === false) yield* this.#segmentsByRpc(request, signal)
+    else yield* this.#frames(request, signal)
   }
 
   close(): void {
     this.#rpc.close()
   }
 
-  async *#frames(
-    { seq, from, to }: { seq: number; from: number; to: number },
-    signal: AbortSignal,
-  ): AsyncGenerator<BorrowedFrame, void, undefined> {
+  async *#frames(request: SegmentsRequest, signal: AbortSignal): AsyncGenerator<BorrowedFrame, void, undefined> {
+    const { seq, from, to, shard } = request
     const watch = new StallWatch(this.#parameters.stallTimeoutMs)
     const limitBytes = (to - from) * MAX_FRAME_BYTES
     const reader = new FrameReader(this.#parameters.buffers)
     let received = 0
     try {
-      const path = `/v1/files/${seq}/segments?from=${from}&to=${to}`
+      const path = `/v1/files/${seq}/segments?from=${from}&to=${to}&shard=${formatShard(shard)}`
       const response = await fetch(`${this.url}${path}`, {
         signal: AbortSignal.any([signal, watch.signal]),
         redirect: 'error',
@@ -151,11 +156,10 @@ export class PeerClient {
     }
   }
 
-  async *#segmentsByRpc(
-    { seq, from, to }: { seq: number; from: number; to: number },
-    signal: AbortSignal,
-  ): AsyncGenerator<BorrowedFrame, void, undefined> {
+  async *#segmentsByRpc(request: SegmentsRequest, signal: AbortSignal): AsyncGenerator<BorrowedFrame, void, undefined> {
+    const { seq, from, to, wanted } = request
     for (let index = from; index < to; index++) {
+      if (!wanted(index)) continue
       let answer: unknown
       try {
         answer = await this.#rpc.call('zgs_downloadSegmentWithProofByTxSeq', [seq, index], { signal })

@@ -13,10 +13,10 @@ export interface ExpiryParameters {
 /** Drops content that no submission claimed in time, and reverted content beyond its cap, oldest first. */
 export function dropExpired(parameters: ExpiryParameters): number {
   const { store, log, cacheExpiryMs, revertedExpiryMs, maxRevertedBytes, now } = parameters
-  const expired = store.objects
+  const expired = store.contents
     .unclaimed('cached')
     .filter(({ unclaimed }) => unclaimed && unclaimed.sinceMs + cacheExpiryMs <= now())
-  const reverted = store.objects.unclaimed('reverted')
+  const reverted = store.contents.unclaimed('reverted')
   let kept = reverted.reduce((sum, { unclaimed }) => sum + (unclaimed?.bytes ?? 0), 0)
   for (const object of reverted) {
     const { sinceMs = 0, bytes = 0 } = object.unclaimed ?? {}

@@ -64,8 +64,8 @@ export class Scrubber {
   }
 
   async #check(row: PieceRow): Promise<void> {
-    const { objects } = this.#store
-    const sizeBytes = objects.sizeOf(row.objectId)
+    const { objects, contents } = this.#store
+    const sizeBytes = contents.sizeOf(row.objectId)
     // The checksum is looked at by the read; it quarantines by itself.
     const piece = await objects.readPiece(row.objectId, row.index)
     if (!piece || sizeBytes === undefined) return
