@@ -54,7 +54,7 @@ describe('upload options', { concurrency: 8 }, () => {
     const where = group === 0 ? 'one node' : 'shards'
     for (const taskSize of [1, 3, 10, 100]) {
       test(`taskSize ${taskSize} on ${where}`, async () => {
-        await readsBack({ data: seededBytes(11 * 262_144 + 3, seed++), options: { taskSize }, group })
+        await readsBack({ data: seededBytes(7 * 262_144 - 3, seed++), options: { taskSize }, group })
       })
     }
     test(`tags on ${where}`, async () => {

@@ -23,7 +23,7 @@ const SIZES = [
 const GROUPS = [['0/1'], ['0/2', '1/2'], ['0/4', '1/4', '2/4', '3/4']]
 
 /** What one client stores through an indexer, it and every other client read back byte for byte. */
-describe('files of every size, through the indexer', () => {
+describe('files of every size, through the indexer', { concurrency: 3 }, () => {
   let network: Network
   let signers: Signers
   let speak: () => void
@@ -48,7 +48,8 @@ describe('files of every size, through the indexer', () => {
         const rpcUrl = network.rpcUrl
         const { folder } = network
         await Promise.all(
-          SIZES.map(async (sizeBytes) => {
+          // The packages hash slowly: the largest of these once is enough.
+          SIZES.filter((sizeBytes) => number === 1 || sizeBytes < 5_000_000).map(async (sizeBytes) => {
             const data = seededBytes(sizeBytes, sizeBytes * 10 + number * 2 + which)
             const { rootHash } = await signers.use((signer) => sdk.upload({ indexerUrl, rpcUrl, signer, data }))
             for (const reader of [sdk, other]) {

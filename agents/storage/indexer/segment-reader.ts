@@ -108,7 +108,7 @@ export class SegmentReader {
       signal?.throwIfAborted()
       throw new SegmentUnavailableError({ root: file.root, index, failures })
     } finally {
-      over.abort(new IndexerError({ code: 'READ_OVER', message: 'another node was faster' }))
+      over.abort(OVER)
     }
   }
 
@@ -181,6 +181,9 @@ export interface SegmentReaderParameters {
   /** Segments in flight at once over all callers: each costs up to 256 KiB. */
   maxReads: number
 }
+
+/** Why attempts still under way are stopped; made once, as a stack for every segment would cost more than it tells. */
+const OVER = new IndexerError({ code: 'READ_OVER', message: 'another node was faster' })
 
 /** The first segment any attempt gives; undefined as soon as one gives none, or after `limitMs`. */
 async function firstOf(
