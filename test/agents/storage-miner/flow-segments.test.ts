@@ -162,6 +162,32 @@ describe('segments of the flow from a node', () => {
     assert.equal(source.problems().length, 1)
   })
 
+  // The zeros that a large file is padded with are mined like data, so they are given and proved too.
+  it('hold the padding of large files', async () => {
+    const file = await makeFile(65 * 262_144 + 1)
+    const seq = await store(net, [node], file)
+    const { tx } = await logged(node.url, seq)
+    const [root] = await rpc<[`0x${string}`, number]>(node.url, 'zgs_getFlowContext')
+    const first = tx.startEntryIndex / 1024
+    // 66 segments of data; the tree has room for 128 and is filled in steps of 8: 72 segments, in two nodes.
+    const found: FlowSegment[] = []
+    const take = async (segment: FlowSegment): Promise<void> => {
+      verifyFlowSegment(segment, root)
+      found.push(segment)
+    }
+    await sourceOf(node).read({ from: first + 60, to: first + 80, flowRoot: root, signal }, { take })
+    assert.deepEqual(
+      found.map(({ segment }) => segment - first),
+      Array.from({ length: 12 }, (_, i) => 60 + i),
+    )
+    for (const { segment, data, held } of found) {
+      assert.equal(held, ALL_SEALS)
+      const bytes = file.bytes.subarray((segment - first) * 262_144, (segment - first + 1) * 262_144)
+      assert.equal(Buffer.compare(data.subarray(0, bytes.length), bytes), 0)
+      assert.ok(data.subarray(bytes.length).every((byte) => byte === 0))
+    }
+  })
+
   it('are refused for roots the flow never had, and for ranges that are none', async () => {
     const unknown = toHex(new Uint8Array(32).fill(7))
     await assert.rejects(sourceOf(node).one(1, { flowRoot: unknown, signal }), /FLOW_ROOT_UNKNOWN/)
