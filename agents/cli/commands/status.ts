@@ -59,7 +59,7 @@ function statusLines({ status, network }: { status: StorageStatusReturnType; net
       'node',
       node.ok,
       node.ok
-        ? `${node.url} shard ${node.shard}, at block ${node.block}${node.behind > 0 ? ` (${node.behind} behind)` : ''}`
+        ? `${node.url} ${node.front ? 'front of all shards' : `shard ${node.shard}`}, at block ${node.block}${node.behind > 0 ? ` (${node.behind} behind)` : ''}`
         : `${node.url}: ${node.reason}`,
     )
   }

@@ -18,6 +18,8 @@ export interface ChooseNodesParameters extends Omit<SelectUploadNodesParameters,
 
 export interface ChooseNodesReturnType {
   chosen: Candidate[]
+  /** All nodes, with what was learnt of them. */
+  nodes: Candidate[]
   /** Nodes that did not answer, with the reason. */
   dropped: Map<string, string>
   network: UploadNetwork
@@ -34,9 +36,10 @@ export async function chooseNodes(
   { signal, ...listed }: ChooseNodesParameters,
 ): Promise<ChooseNodesReturnType> {
   const dropped = new Map<string, string>()
+  let nodes = listed.nodes
   let cause: unknown
   for (;;) {
-    const chosen = selectUploadNodes({ ...listed, dropped, cause })
+    const chosen = selectUploadNodes({ ...listed, nodes, dropped, cause })
     const states: { url: string; status: NodeStatus }[] = []
     await Promise.all(
       chosen.map(async ({ node }) => {
@@ -49,8 +52,12 @@ export async function chooseNodes(
         }
       }),
     )
-    if (states.length === chosen.length)
-      return { chosen, dropped, network: await checkNetwork(connection, { states, signal }) }
+    // A front among them that was not known as one: choose again, now that it is.
+    const fronts = new Set(states.filter(({ status }) => status.front).map(({ url }) => url))
+    const surprise = chosen.some(({ node, front }) => front !== true && fronts.has(node.url))
+    nodes = nodes.map((entry) => (fronts.has(entry.node.url) ? { ...entry, front: true } : entry))
+    if (states.length === chosen.length && !surprise)
+      return { chosen, nodes, dropped, network: await checkNetwork(connection, { states, signal }) }
   }
 }
 

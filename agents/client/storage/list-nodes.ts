@@ -10,6 +10,8 @@ export interface Candidate {
   /** Named `config` as the selection of the protocol expects it. */
   config: ShardConfig
   trusted: boolean
+  /** An indexer's front that passes segments on to real nodes: it is no replica of its own. Known once it was asked. */
+  front?: boolean | undefined
 }
 
 export interface ListNodesReturnType {

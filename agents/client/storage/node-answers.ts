@@ -30,6 +30,8 @@ export interface NodeStatus {
   chainId: number
   /** Flow contract the node follows, lower case. */
   flowAddress: `0x${string}`
+  /** The front of an indexer, which stands for other nodes and is none itself. */
+  front: boolean
 }
 
 const safeInteger = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
@@ -79,6 +81,7 @@ export function parseFileInfo(answer: unknown): FileInfo | null {
 }
 
 const nodeStatusSchema = z.object({
+  front: z.literal(true).optional().catch(undefined),
   connectedPeers: safeInteger.default(0),
   logSyncHeight: safeInteger,
   nextTxSeq: safeInteger,
@@ -90,6 +93,7 @@ export function parseNodeStatus(answer: unknown): NodeStatus {
   const { networkIdentity, ...status } = nodeStatusSchema.parse(answer)
   return {
     ...status,
+    front: status.front === true,
     chainId: networkIdentity.chainId,
     flowAddress: networkIdentity.flowAddress.toLowerCase() as `0x${string}`,
   }

@@ -11,7 +11,8 @@ export interface SelectUploadNodesParameters extends ListNodesReturnType {
 }
 
 /**
- * Nodes that together hold every shard `replicas` times. Trusted nodes alone where they suffice, else discovered ones too.
+ * Nodes that together hold every shard `replicas` times. Trusted nodes alone where they suffice, else discovered ones
+ * too. Fronts of an indexer are used only where no real nodes cover, and never to count as a second replica.
  *
  * @throws NoCoverError naming the nodes at hand and those that failed
  */
@@ -24,12 +25,15 @@ export function selectUploadNodes({
   cause,
 }: SelectUploadNodesParameters): Candidate[] {
   const usable = nodes.filter(({ node }) => !dropped.has(node.url))
-  const trusted = usable.filter((entry) => entry.trusted)
-  const chosen = selectNodes({ nodes: trusted, replicas, method }) ?? selectNodes({ nodes: usable, replicas, method })
-  if (chosen !== undefined && chosen.length > 0) return chosen
+  const real = usable.filter(({ front }) => front !== true)
+  const choices = [real.filter(({ trusted }) => trusted), real, ...(replicas === 1 ? [usable] : [])]
+  for (const choice of choices) {
+    const chosen = selectNodes({ nodes: choice, replicas, method })
+    if (chosen !== undefined && chosen.length > 0) return chosen
+  }
   throw new NoCoverError({
     replicas,
-    nodes: usable.map(({ node, config }) => ({ url: node.url, shard: formatShard(config) })),
+    nodes: real.map(({ node, config }) => ({ url: node.url, shard: formatShard(config) })),
     failed: [...failed, ...[...dropped].map(([url, reason]) => ({ url, reason }))],
     cause,
   })

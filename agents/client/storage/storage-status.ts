@@ -17,7 +17,16 @@ export interface StorageStatusReturnType {
   flow: PartStatus<{ address: Hex; submissions: number; pricePerSectorWei: bigint }> | undefined
   indexer: PartStatus<{ url: string; nodes: number }> | undefined
   nodes: (
-    | { ok: true; url: string; shard: string; block: number; behind: number; flow: Hex; chainId: number }
+    | {
+        ok: true
+        url: string
+        shard: string
+        block: number
+        behind: number
+        flow: Hex
+        chainId: number
+        front: boolean
+      }
     | { ok: false; url: string; reason: string }
   )[]
   /** Times the answering nodes together hold everything. */
@@ -56,7 +65,9 @@ export async function storageStatus(
         })
       : undefined
   signal?.throwIfAborted()
-  const answering = candidates.filter(({ node }) => nodes.some(({ ok, url }) => ok && url === node.url))
+  const answering = candidates.filter(({ node }) =>
+    nodes.some((state) => state.ok && !state.front && state.url === node.url),
+  )
   const replicas = finite(replicaCount(answering.map(({ config }) => config)))
   const parts = [chain, flow, indexer, account]
   return {
@@ -95,7 +106,7 @@ async function askNode(
   { signal }: CallOptions,
 ): Promise<StorageStatusReturnType['nodes'][number]> {
   try {
-    const { logSyncHeight, flowAddress, chainId } = await node.status({ signal })
+    const { logSyncHeight, flowAddress, chainId, front } = await node.status({ signal })
     const behind = Math.max(0, head - logSyncHeight)
     return {
       ok: true,
@@ -105,6 +116,7 @@ async function askNode(
       behind,
       flow: flowAddress,
       chainId,
+      front,
     }
   } catch (error) {
     return { ok: false, url: node.url, reason: reasonOf(error) }

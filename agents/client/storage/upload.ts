@@ -64,7 +64,7 @@ export async function upload(connection: StorageConnection, parameters: UploadPa
     parameters.tree ?? buildTree(parameters),
     listNodes(connection, { signal }),
   ])
-  const { chosen, dropped, network } = await chooseNodes(connection, { ...listed, replicas, method, signal })
+  const { chosen, nodes, dropped, network } = await chooseNodes(connection, { ...listed, replicas, method, signal })
   const found =
     parameters.forceSubmit === true || tags !== '0x' ? undefined : await findSubmission({ tree, nodes: chosen, signal })
   if (found !== undefined) onEvent?.({ type: 'submission-found', txSeq: found.txSeq, by: 'nodes' })
@@ -89,7 +89,7 @@ export async function upload(connection: StorageConnection, parameters: UploadPa
       const stored = await storeEverywhere(connection, {
         ...parameters,
         tree,
-        listed,
+        listed: { ...listed, nodes },
         chosen,
         dropped,
         replicas,

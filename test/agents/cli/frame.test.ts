@@ -67,6 +67,33 @@ describe('weightless command', () => {
     assert.equal(stderr.includes('\u001b'), false)
   })
 
+  test('on a terminal errors are coloured, unless NO_COLOR or --no-color says otherwise', async () => {
+    const { runCli } = await import('#cli/run-cli.ts')
+    const { PassThrough } = await import('node:stream')
+    const onTerminal = async (args: string[], env: Record<string, string>) => {
+      const [stdin, stdout] = [new PassThrough(), new PassThrough()]
+      const stderr = Object.assign(new PassThrough(), { isTTY: true, columns: 100 })
+      let text = ''
+      stderr.setEncoding('utf8').on('data', (part: string) => {
+        text += part
+      })
+      const code = await runCli({
+        argv: ['info', ROOT, '--node', DEAD, ...args],
+        env: { HOME: dir, ...env },
+        cwd: dir,
+        stdin,
+        stdout,
+        stderr,
+      })
+      assert.equal(code, 5)
+      return text
+    }
+    assert.equal((await onTerminal([], {})).includes('\u001b[31m'), true)
+    assert.equal((await onTerminal([], { NO_COLOR: '1' })).includes('\u001b'), false)
+    assert.equal((await onTerminal(['--no-color'], {})).includes('\u001b'), false)
+    assert.equal((await onTerminal([], { TERM: 'dumb' })).includes('\u001b'), false)
+  })
+
   test('settings: flags win over the environment, that over a devnet file, that over a configuration file', async () => {
     const home = join(dir, 'layers')
     await mkdir(join(home, 'deep', 'er'), { recursive: true })

@@ -200,6 +200,7 @@ describe(`weightless upload, download, info, status (seed ${seed})`, () => {
     try {
       let answers = 0
       let stalled = false
+      let interrupted = false
       for (const proxy of proxies) {
         proxy.fault = ({ path }) => {
           if (!/segments\?/.test(path)) return undefined
@@ -215,7 +216,8 @@ describe(`weightless upload, download, info, status (seed ${seed})`, () => {
         onStart: (child) => {
           const look = setInterval(async () => {
             const part = await stat(join(cwd, 'half-back.bin.part')).catch(() => undefined)
-            if (!stalled || (part?.size ?? 0) < 1_000_000) return
+            if (interrupted || !stalled || (part?.size ?? 0) < 1_000_000) return
+            interrupted = true
             clearInterval(look)
             child.kill('SIGINT')
           }, 50)

@@ -56,6 +56,34 @@ describe(`shards and indexer (seed ${seed})`, () => {
     assert.deepEqual(fees, [])
   })
 
+  test('the front an indexer lists is passed over for real nodes, and never counts as a replica', async () => {
+    const client = await network.client()
+    const bytes = bytesOf('front', 1_000_000)
+    const { nodes } = await client.storage.upload({ source: memorySource(bytes) })
+    assert.equal(
+      nodes.every(({ url }) => network.nodes.some((node) => node.url === url)),
+      true,
+      JSON.stringify(nodes),
+    )
+    // Every shard once from real nodes and once more through the front would be one replica that looks like two.
+    const twice = client.storage.upload({ source: memorySource(bytesOf('front-twice', 1_000_000)), replicas: 2 })
+    await assert.rejects(twice, { code: 'NO_COVER' })
+  })
+
+  test('where nothing else covers, a front does: up and down, verified', async () => {
+    const front = `${network.indexerUrl}/node`
+    const client = await network.client({ indexerUrl: undefined, nodes: [front] })
+    const bytes = bytesOf('through', 2_300_000)
+    const { root, nodes } = await client.storage.upload({ source: memorySource(bytes) })
+    assert.deepEqual(
+      nodes.map(({ url }) => url),
+      [front],
+    )
+    const to = join(network.dir, 'through')
+    await client.storage.download({ root, to })
+    assert.deepEqual(new Uint8Array(await readFile(to)), bytes)
+  })
+
   test('the indexer names the nodes; the file is found through it by root alone', async () => {
     const client = await network.client()
     const bytes = bytesOf('indexed', 3_000_000)
