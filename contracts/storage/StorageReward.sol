@@ -24,6 +24,21 @@ contract StorageReward is IStorageReward, RewardPools {
         releaseSeconds = releaseSeconds_;
     }
 
+    /* RECYCLING */
+
+    /// @inheritdoc IStorageReward
+    function recycle(uint256 pricingIndex) external {
+        uint256 deadline = rewardDeadline(pricingIndex);
+        uint256 from = deadline == 0 ? 0 : deadline + releaseSeconds;
+        if (from == 0 || block.timestamp <= from) revert NotExpired(pricingIndex, from);
+        Pool storage pool = _pools[pricingIndex];
+        uint256 amount = uint256(pool.locked) + pool.claimable;
+        pool.locked = 0;
+        pool.claimable = 0;
+        totalBaseReward += amount;
+        emit Recycled(pricingIndex, amount);
+    }
+
     /* VIEWS */
 
     /// @inheritdoc IStorageReward

@@ -101,6 +101,20 @@ export const storageRewardAbi = [
   {
     "inputs": [
       {
+        "name": "pricingIndex",
+        "type": "uint256"
+      },
+      {
+        "name": "from",
+        "type": "uint256"
+      }
+    ],
+    "name": "NotExpired",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
         "name": "payee",
         "type": "address"
       }
@@ -245,6 +259,23 @@ export const storageRewardAbi = [
       }
     ],
     "name": "Donated",
+    "type": "event"
+  },
+  {
+    "anonymous": false,
+    "inputs": [
+      {
+        "indexed": true,
+        "name": "pricingIndex",
+        "type": "uint256"
+      },
+      {
+        "indexed": false,
+        "name": "amount",
+        "type": "uint256"
+      }
+    ],
+    "name": "Recycled",
     "type": "event"
   },
   {
@@ -454,6 +485,18 @@ export const storageRewardAbi = [
       }
     ],
     "stateMutability": "view",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "name": "pricingIndex",
+        "type": "uint256"
+      }
+    ],
+    "name": "recycle",
+    "outputs": [],
+    "stateMutability": "nonpayable",
     "type": "function"
   },
   {

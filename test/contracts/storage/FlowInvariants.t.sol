@@ -76,14 +76,24 @@ contract StorageActors is StorageTest {
         reward.claimMineReward(index % 8, actor(who), "id");
     }
 
-    function withdraw(uint256 who) external {
+    /// Whoever asks, what is due goes to whom it is due, all of it and nothing else.
+    function withdraw(uint256 who, uint256 asking) external {
         address payee = actor(who);
+        address asker = address(uint160(0xA5C0 + (asking % 5)));
         uint256 due = reward.payments(payee);
         if (due == 0) return;
         uint256 before = payee.balance;
+        vm.prank(asker);
         reward.withdrawPayments(payable(payee));
-        isTrue(payee.balance - before == due, "all that was due");
+        eq(payee.balance - before, due, "all that was due");
+        eq(asker.balance, 0, "nothing for the asker");
         drawn += due;
+    }
+
+    function recycle(uint256 index) external {
+        uint256 deadline = reward.rewardDeadline(index % 8);
+        if (deadline == 0 || vm.getBlockTimestamp() <= deadline + RELEASE_SECONDS) return;
+        reward.recycle(index % 8);
     }
 
     function collect() external {

@@ -177,6 +177,30 @@ contract StorageRewardTest is StorageTest {
         eq(uint256(claimable) + distributed, released, "released");
     }
 
+    /// What nobody claimed long after the deadline becomes base rewards; before that nobody can take it from miners.
+    function testFuzz_RecyclingTakesTheRest(uint256 value, bool claimed) public {
+        value = bound(value, 2, 1e30);
+        vm.expectRevert(abi.encodeWithSelector(IStorageReward.NotExpired.selector, 0, 0));
+        reward.recycle(0);
+        uint256 end = vm.getBlockTimestamp() + 2 * RELEASE_SECONDS;
+        _started(value);
+        vm.warp(end);
+        vm.expectRevert(abi.encodeWithSelector(IStorageReward.NotExpired.selector, 0, end));
+        reward.recycle(0);
+        if (claimed) {
+            vm.prank(MINE);
+            reward.claimMineReward(0, BOB, "id");
+        }
+        vm.warp(end + 1);
+        reward.recycle(0);
+        eq(reward.totalBaseReward(), value - reward.payments(BOB), "the rest");
+        eq(reward.payments(BOB), claimed ? value / 2 : 0, "paid before");
+        reward.recycle(0);
+        vm.prank(MINE);
+        reward.claimMineReward(0, BOB, "id");
+        eq(reward.totalBaseReward() + reward.payments(BOB), value, "nothing twice");
+    }
+
     function test_FirstRewardableChunk() public {
         uint256 start = vm.getBlockTimestamp();
         vm.startPrank(address(flow));

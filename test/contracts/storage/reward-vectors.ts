@@ -33,7 +33,7 @@ const SETTINGS_AT = 50_000_000
 
 describe('Reward pools: reference vectors', () => {
   const { scenarios } = vectors<RewardVectors>('storage-reward')
-  const contracts: Record<string, string> = { ChunkLinearReward: 'StorageReward' }
+  const contracts: Record<string, string> = { ChunkLinearReward: 'StorageReward', ChunkDecayReward: 'DecayReward' }
 
   for (const [scenario, contract] of Object.entries(contracts)) {
     it(`${contract} pays to the wei what ${scenario} paid`, async () => {
