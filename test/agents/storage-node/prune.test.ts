@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import { toFunctionSelector } from 'viem'
 import { silentLog } from '#kit/log.ts'
 import type { RunningNode } from '#storage/node/main.ts'
 import { NodeStore } from '#storage/node/store/node-store.ts'
@@ -114,9 +115,11 @@ test('prunes what is no longer rewarded', async () => {
   const reward = net.contracts.reward.toLowerCase()
   let chunk: bigint | 'revert' = 'revert'
   let asked = 0
+  const selector = toFunctionSelector('firstRewardableChunk()')
   proxy.instead = ({ id, method, params }) => {
-    const [call] = params as [{ to?: string } | undefined]
+    const [call] = params as [{ to?: string; data?: string; input?: string } | undefined]
     if (method !== 'eth_call' || call?.to?.toLowerCase() !== reward) return undefined
+    if ((call.data ?? call.input)?.startsWith(selector) !== true) return undefined
     asked += 1
     const error = { code: 3, message: 'execution reverted', data: '0x' }
     const result = `0x${(chunk === 'revert' ? 0n : chunk).toString(16).padStart(64, '0')}${'0'.repeat(64)}`
