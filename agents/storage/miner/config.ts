@@ -30,7 +30,7 @@ const wei = z
   .meta({ type: 'wei' })
 
 const address = configAddress()
-const threads = z.number().int().min(0).max(256)
+const threads = z.number().int().min(1).max(256)
 
 /** Every setting of a miner. In a file: TOML tables; in the environment `WEIGHTLESS_MINER_CHAIN_RPC_URLS` and so on. */
 export const minerConfigSchema = z.object({
@@ -105,7 +105,7 @@ export const minerConfigSchema = z.object({
         .describe('Part of their time that mining threads work, in per cent'),
     })
     .prefault({}),
-  sealing: z.object({ threads: threads.min(1).default(1).describe('Threads that seal') }).prefault({}),
+  sealing: z.object({ threads: threads.default(1).describe('Threads that seal') }).prefault({}),
   submission: z
     .object({
       maxFeePerGasWei: wei.optional().describe('Never pay more per gas, replacements included'),

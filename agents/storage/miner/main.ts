@@ -227,7 +227,7 @@ function healthOf(status: MinerStatus): HealthReport {
   const problems = {
     ...(status.chain.problem === undefined ? {} : { chain: status.chain.problem }),
     ...(status.nodes.length === 0 ? {} : { nodes: status.nodes }),
-    ...(status.sealing.waiting === undefined ? {} : { sealing: status.sealing.waiting }),
+    ...(status.sealing.problem === undefined ? {} : { sealing: status.sealing.problem }),
     ...(status.money.accountBalanceWei === '0' ? { account: 'holds nothing to pay gas with' } : {}),
   }
   return {

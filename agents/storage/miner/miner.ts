@@ -32,6 +32,9 @@ export interface MinerParameters {
   signal: AbortSignal
 }
 
+/** How long mining goes on without seeing the chain. */
+const BLIND_MS = 60_000
+
 /**
  * Decides what is done: hands the chain's work to the mining threads while there is sealed data and room for answers,
  * takes hits back, and wakes the sealer.
@@ -46,6 +49,7 @@ export class Miner {
   readonly #sealedBytes = new Rate()
   #situation: Situation | undefined
   #problem: string | undefined
+  #blindSince: number | undefined
   #puzzle: { key: string; puzzle: Puzzle; over: AbortController } | undefined
   #nextTask = 1
 
@@ -97,13 +101,18 @@ export class Miner {
     const grown = situation.made.flowLength !== this.#situation?.made.flowLength
     this.#situation = situation
     this.#problem = undefined
+    this.#blindSince = undefined
     if (epochsChanged || grown) this.#sealer.wake()
     this.#decide()
   }
 
-  /** The chain cannot be seen: what was mined before may be over, so that nothing more is sent for it. */
+  /** The chain cannot be seen. After a while what was mined before is taken to be over. */
   blind(reason: string): void {
     this.#problem = reason
+    this.#blindSince ??= Date.now()
+    if (!this.#situation || Date.now() - this.#blindSince < BLIND_MS) return
+    this.#situation = { ...this.#situation, work: undefined, waiting: reason }
+    this.#decide()
   }
 
   /** Takes a sample of the counters for the rates. */
@@ -198,9 +207,16 @@ export class Miner {
     if (this.#problem !== undefined) return this.#problem
     if (!this.#situation) return 'the chain has not been looked at yet'
     if (this.#situation.waiting !== undefined) return this.#situation.waiting
-    if (store.map.sealed === 0) return this.#sealer.status().waiting ?? 'no data is sealed yet'
+    if (store.map.sealed === 0) return this.#nothingSealed()
     if (this.#submitter.full) return 'answers are being sent'
     return undefined
+  }
+
+  #nothingSealed(): string {
+    const { sealable, missing, problem } = this.#sealer.status()
+    if (problem !== undefined) return problem
+    if (sealable === 0) return 'no whole segment of the shard is in a recorded epoch yet'
+    return missing > 0 ? `the storage nodes hold nothing of the ${missing} chunks to seal` : 'no data is sealed yet'
   }
 
   async #recover(): Promise<void> {

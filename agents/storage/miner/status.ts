@@ -29,7 +29,9 @@ export interface MinerStatus {
     sealableChunks: number
     bytesPerSecond: number
     secondsLeft: number | undefined
-    waiting: string | undefined
+    /** Chunks that no storage node had anything of: files that were paid for and never uploaded, most often. */
+    missingChunks: number
+    problem: string | undefined
   }
   mining: {
     attemptsPerSecond: number
@@ -88,7 +90,7 @@ export function describeStatus(parameters: DescribeStatusParameters): MinerStatu
   const expected = mining.target === undefined ? undefined : hashesPerHit(mining.target) / rates.hashesPerSecond
   return {
     state,
-    reason: state === 'mining' ? undefined : (waiting ?? (sealingNow ? undefined : sealing.waiting)),
+    reason: state === 'mining' ? undefined : (waiting ?? (sealingNow ? undefined : sealing.problem)),
     ...identity,
     chain,
     epoch,
@@ -97,7 +99,8 @@ export function describeStatus(parameters: DescribeStatusParameters): MinerStatu
       sealableChunks: sealing.sealable,
       bytesPerSecond: Math.round(sealing.bytesPerSecond),
       secondsLeft: sealingNow ? Math.ceil((left * CHUNK_BYTES) / sealing.bytesPerSecond) : undefined,
-      waiting: sealing.waiting,
+      missingChunks: sealing.missing,
+      problem: sealing.problem,
     },
     mining: {
       attemptsPerSecond: round(rates.attemptsPerSecond),
@@ -158,8 +161,9 @@ export function statusText(status: MinerStatus): string[] {
       ? []
       : [`epoch         ${epoch.number}, window after block ${epoch.windowFrom ?? '?'} to ${epoch.windowTo ?? '?'}`]),
     `sealed        ${sealing.sealedChunks} of ${sealing.sealableChunks} chunks${left(sealing.secondsLeft)}${
-      sealing.waiting === undefined ? '' : ` (${sealing.waiting})`
+      sealing.missingChunks === 0 ? '' : `, ${sealing.missingChunks} not held by the nodes`
     }`,
+    ...(sealing.problem === undefined ? [] : [`sealing stops ${sealing.problem}`]),
     `speed         ${whole(mining.attemptsPerSecond)} attempts/s, ${whole(mining.hashesPerSecond)} hashes/s`,
     `next hit      ${mining.expectedSecondsToHit === undefined ? 'not expected now' : `in about ${duration(mining.expectedSecondsToHit)}`}`,
     `hits          ${mining.hits} since the start`,

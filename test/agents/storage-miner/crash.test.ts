@@ -24,8 +24,8 @@ import {
 } from './harness.ts'
 
 /** With a segment of padding in the tree at the end. */
-const SEGMENTS = 255
-const KILLS = 4
+const SEGMENTS = 63
+const KILLS = 3
 
 describe('a miner that is killed', () => {
   let net: MineNet
@@ -97,8 +97,8 @@ describe('a miner that is killed', () => {
     for (let round = 0; round < KILLS; round++) {
       const { url } = await startChild()
       // From the first chunk of this run on, at any moment of the sealing.
-      const wanted = before + Math.floor(random() * 70)
-      await until('some sealing', async () => (await status(url)).sealing.sealedChunks >= Math.min(wanted, 200), 20_000)
+      const wanted = before + Math.floor(random() * 50)
+      await until('some sealing', async () => (await status(url)).sealing.sealedChunks >= Math.min(wanted, 100), 20_000)
       await delay(Math.floor(random() * 60))
       child?.kill('SIGKILL')
       if (child) await once(child, 'exit')

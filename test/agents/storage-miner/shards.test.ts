@@ -58,16 +58,4 @@ describe('miners of two shards', () => {
     )
     assert.deepEqual([new Set(positions[0]), new Set(positions[1])], [new Set([0]), new Set([1])])
   })
-
-  it('are told when the contract does not allow so many shards', async () => {
-    const [node] = nodes
-    assert.ok(node)
-    const lone = await openMiner({
-      ...{ net, nodes: [node], dataDir: `${folder.path}/miner-many`, account: 8 },
-      config: { data: { shard: '0/64' } },
-    })
-    miners.push(lone)
-    const { reason } = await until('a reason', () => lone.status().reason?.includes('shards') && lone.status())
-    assert.match(reason ?? '', /allows 32 shards, this miner is one of 64/)
-  })
 })

@@ -35,8 +35,10 @@ export interface SealingStatus {
   sealable: number
   /** Bytes sealed since the start. */
   bytes: number
-  /** What holds sealing up, if anything. */
-  waiting: string | undefined
+  /** Chunks that no storage node had anything of at the last look. */
+  missing: number
+  /** What keeps sealing from going on, if anything. */
+  problem: string | undefined
 }
 
 /** Chunks asked for in one request. */
@@ -61,7 +63,8 @@ export class Sealer {
   #wake: (() => void) | undefined
   #woken = false
   #bytes = 0
-  #waiting: string | undefined
+  #problem: string | undefined
+  #missing = 0
   #refreshedAt: number
 
   constructor(parameters: SealerParameters) {
@@ -75,7 +78,13 @@ export class Sealer {
 
   status(): SealingStatus {
     const { map } = this.#parameters.store
-    return { sealed: map.sealed, sealable: this.#sealable(), bytes: this.#bytes, waiting: this.#waiting }
+    return {
+      sealed: map.sealed,
+      sealable: this.#sealable(),
+      bytes: this.#bytes,
+      missing: this.#missing,
+      problem: this.#problem,
+    }
   }
 
   /** There may be something new to seal. */
@@ -94,7 +103,7 @@ export class Sealer {
           await this.#pass()
         } catch (error) {
           if (signal.aborted) break
-          this.#waiting = reasonOf(error)
+          this.#problem = reasonOf(error)
           log.warn({ err: error }, 'sealing was interrupted')
         }
         await this.#rest(retryIntervalMs)
@@ -110,26 +119,22 @@ export class Sealer {
     const { store, refreshIntervalMs, signal } = this.#parameters
     const refresh = this.#now() - this.#refreshedAt >= refreshIntervalMs
     if (refresh) this.#refreshedAt = this.#now()
-    let missing = 0
     // The end is looked at anew each time: data may come while older data is sealed.
     for (let chunk = 0; chunk < this.#sealable() && !signal.aborted; ) {
       const range = this.#nextRange(chunk, refresh)
       if (!range) break
       await this.#checkDisk()
-      const wanted = range.chunks
-      const before = this.#bytes
       await this.#sealRange(range)
-      missing += wanted - (this.#bytes - before) / SEGMENT_BYTES
+      this.#problem = undefined
       chunk = range.to
     }
     await this.#commit()
-    const left = this.#sealable() - store.map.sealed
-    if (left <= 0) this.#waiting = undefined
-    else this.#waiting = `the storage nodes do not hold ${Math.max(left, missing)} chunks`
+    this.#missing = Math.max(0, this.#sealable() - store.map.sealed)
+    this.#problem = undefined
   }
 
   /** Chunks `[from, to)`, the next ones that are to be sealed. */
-  #nextRange(start: number, refresh: boolean): { from: number; to: number; chunks: number } | undefined {
+  #nextRange(start: number, refresh: boolean): { from: number; to: number } | undefined {
     const { store } = this.#parameters
     const end = this.#sealable()
     const wanted = (chunk: number): boolean => {
@@ -142,7 +147,7 @@ export class Sealer {
     const most = Math.min(REQUEST_CHUNKS, Math.max(1, Math.floor(REQUEST_SEGMENTS / store.shard.numShard)))
     let to = from + 1
     while (to < end && to - from < most && wanted(to)) to += 1
-    return { from, to, chunks: to - from }
+    return { from, to }
   }
 
   async #sealRange({ from, to }: { from: number; to: number }): Promise<void> {
