@@ -118,14 +118,14 @@ const lasting = {
 export const presets: Record<PresetName, Omit<DeployParametersInput, 'governor'>> = {
   local: {
     governanceDelaySeconds: 0,
-    blocksPerEpoch: 30,
+    blocksPerEpoch: 300,
     pricePerSectorWei: pricePerSectorWei({ months: 3n, unitPrice: 1n }),
     maxPricePerSectorWei: 10n ** 15n,
     // Short and small, so that a miner on one machine sees its first earnings within minutes.
     releaseSeconds: 3_600,
     poolSectors: 2 ** 16,
     mineDifficulty: 20_000n,
-    mineWindowBlocks: 24,
+    mineWindowBlocks: 280,
     mineAnswersPerEpoch: 10,
   },
   standard: {

@@ -29,7 +29,7 @@ const SPEED = 12
 /** Ten seconds of the clock: answers take their time, and windows must not be over before they are sent. */
 const EPOCH_BLOCKS = 10 * SPEED
 const MAX_FILE_BYTES = 2 * 2 ** 20
-/** Nodes that may be down at a time: files are stored on three. */
+/** Copies of each file. So few nodes less one may be down at a time. */
 const REPLICAS = 3
 /** Answers in an epoch that difficulty aims at. */
 const WANTED_ANSWERS = 10
@@ -113,7 +113,7 @@ async function drive(run: Run, minutes: number): Promise<void> {
       const choice = random()
       if (choice < 0.45) await upload(run)
       else if (choice < 0.8) await readAny(run)
-      else kill(run)
+      else await kill(run)
       await delay(200 + 600 * random(), undefined, { signal })
     }
   } finally {
@@ -152,11 +152,14 @@ async function read({ client, counts, signal }: Run, { root, sha256: expected }:
   counts.reads += 1
 }
 
-/** SIGKILL for a node or a miner that runs, while enough nodes are left. The supervisor starts it again. */
-function kill({ pids, random, counts }: Run): void {
-  const running = [...pids].filter(([name]) => /^(node|miner)-/.test(name))
-  const nodes = running.filter(([name]) => name.startsWith('node-')).length
-  const victims = running.filter(([name]) => name.startsWith('miner-') || nodes > NODES - REPLICAS + 1)
+/** SIGKILL for a node or a miner, while enough nodes serve. The supervisor starts it again. */
+async function kill({ devnet, pids, random, counts, signal }: Run): Promise<void> {
+  const nodes = devnet.targets.filter(({ name }) => name.startsWith('node-'))
+  const checks = await Promise.allSettled(nodes.map(({ check }) => check(signal)))
+  const serving = checks.filter(({ status }) => status === 'fulfilled').length
+  const victims = [...pids].filter(
+    ([name]) => name.startsWith('miner-') || (name.startsWith('node-') && serving > NODES - REPLICAS + 1),
+  )
   const victim = victims[Math.floor(random() * victims.length)]
   if (victim === undefined) return
   process.kill(victim[1], 'SIGKILL')

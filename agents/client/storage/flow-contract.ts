@@ -7,6 +7,12 @@ import type { Hex } from '#protocol/hex.ts'
 import { type Submission, submissionSectors } from '#protocol/storage/submission.ts'
 import { FlowRefusedError, InsufficientFundsError, reasonOf } from './errors.ts'
 
+/**
+ * An epoch may end between the estimate and the block: whoever submits first in the new one pays for recording the old.
+ * What is not used is not charged.
+ */
+const EPOCH_ROLL_GAS = 150_000n
+
 /** The fee of a submission: sectors × the market's price. */
 export interface SubmissionQuote {
   sectors: number
@@ -101,8 +107,7 @@ export async function prepareSubmit({
     const call = { from: submitter, to: flow, data, value: `0x${feeWei.toString(16)}` }
     try {
       const gas = BigInt(String(await chain.request('eth_estimateGas', [call])))
-      // An epoch that ends before the transaction is mined makes it dearer than the trial.
-      return { form, data, gas: (gas * 3n) / 2n }
+      return { form, data, gas: (gas * 3n) / 2n + EPOCH_ROLL_GAS }
     } catch (cause) {
       const failure = findRpcError(cause)
       if (failure === undefined || failure.kind !== 'answer') throw cause

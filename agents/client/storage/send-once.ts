@@ -13,6 +13,8 @@ const BUMP_AFTER_MS = 30_000
 const MAX_VERSIONS = 8
 /** Tries to find a nonce and a fee that the chain takes. */
 const MAX_TRIES = 5
+/** A nonce that is used up for so long, with no receipt of ours, went to another transaction. */
+const TAKEN_FOR_GOOD_MS = 5_000
 /** Longer, the same bytes are sent again: an endpoint may have forgotten them. */
 const REPEAT_AFTER_MS = 10_000
 
@@ -97,6 +99,7 @@ export async function resumeSend(
   const started = Date.now()
   let bumpedAt = started
   let sentAt = 0
+  let takenAt: number | undefined
   for (;;) {
     signal?.throwIfAborted()
     const receipt = await findReceipt(chain, entry)
@@ -107,11 +110,16 @@ export async function resumeSend(
     }
     const mined = await chain.client.getTransactionCount({ address: account.address, blockTag: 'latest' })
     if (mined > entry.nonce) {
-      // Between the two questions a block may have come in: look once more before giving the entry up.
-      if ((await findReceipt(chain, entry)) !== undefined) continue
-      await journal.remove()
-      return undefined
+      // Count and receipt may come from different blocks or endpoints. To give the entry up too early would pay twice.
+      takenAt ??= Date.now()
+      if (Date.now() - takenAt > TAKEN_FOR_GOOD_MS) {
+        await journal.remove()
+        return undefined
+      }
+      await sleep(pollIntervalMs, undefined, { signal }).catch(() => signal?.throwIfAborted())
+      continue
     }
+    takenAt = undefined
     const now = Date.now()
     const last = entry.transactions.at(-1)
     if (now - started > timeoutMs) {
