@@ -12,6 +12,8 @@ export interface BlockHeader extends BlockRef {
   readonly parentHash: Hash
   /** 256 bytes; some chains fill it with zeros. */
   readonly logsBloom: Hash | undefined
+  /** How many transactions it holds, where the endpoint lists them. */
+  readonly transactionCount: number | undefined
 }
 
 /** A log as the chain told it, checked for shape and turned into numbers. Hex is lower case. */

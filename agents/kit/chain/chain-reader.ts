@@ -5,6 +5,8 @@ import type { PinnedEndpoint } from './rpc-pool.ts'
 
 /** Of one page of logs; a page that holds more is asked for in smaller pieces. */
 const MAX_ANSWER_BYTES = 16 * 2 ** 20
+/** JSON-RPC 2.0, section 5.1. */
+const INVALID_PARAMS = -32602
 
 /**
  * Reads blocks and logs from one endpoint and believes nothing: every field used is checked for shape, blocks for the
@@ -54,13 +56,57 @@ export class ChainReader {
     return this.#logs(await this.#call('eth_getLogs', [query]), { filter, from, to })
   }
 
-  /** The logs of one block, asked for by hash: an endpoint on another branch cannot answer with another block's. */
+  /**
+   * The logs of one block, asked for by hash (EIP-234): an endpoint on another branch cannot answer with another
+   * block's. Where an endpoint does not know the question, by number; then the hash in each log must do.
+   */
   async logsOfBlock({ filter, block }: { filter: LogFilter; block: BlockRef }): Promise<RawLog[]> {
-    const query = { ...filter.toRpc(), blockHash: block.hash }
-    const logs = this.#logs(await this.#call('eth_getLogs', [query]), { filter, from: block.number, to: block.number })
-    const stray = logs.find((log) => log.blockHash !== block.hash)
-    if (stray !== undefined) throw this.bad('eth_getLogs', `a log of block ${stray.blockHash}, asked for ${block.hash}`)
-    return logs
+    const { number, hash } = block
+    let logs: RawLog[]
+    try {
+      const answer = await this.#call('eth_getLogs', [{ ...filter.toRpc(), blockHash: hash }])
+      logs = this.#logs(answer, { filter, from: number, to: number })
+    } catch (error) {
+      if (!(error instanceof ChainRpcError) || error.rpcCode !== INVALID_PARAMS) throw error
+      logs = await this.logs({ filter, from: number, to: number })
+    }
+    const stray = logs.find((log) => log.blockHash !== hash)
+    if (stray === undefined) return logs
+    throw this.inconsistent(`a log of block ${stray.blockHash}, asked for ${hash}`)
+  }
+
+  /**
+   * The wanted logs of one block, taken from its receipts: an endpoint that lacks the block says so instead of "no
+   * logs". Undefined where the endpoint does not offer `eth_getBlockReceipts`.
+   */
+  async logsOfReceipts({ filter, block }: { filter: LogFilter; block: BlockHeader }): Promise<RawLog[] | undefined> {
+    const method = 'eth_getBlockReceipts'
+    const { number, hash, transactionCount } = block
+    let answer: unknown
+    try {
+      answer = await this.#call(method, [hash])
+    } catch (error) {
+      if (error instanceof ChainRpcError && (error.kind === 'missing' || error.kind === 'answer')) return undefined
+      throw error
+    }
+    if (answer === null) throw this.inconsistent(`block ${number} is not there although its header is`)
+    if (!Array.isArray(answer)) throw this.bad(method, 'not a list of receipts')
+    if (transactionCount !== undefined && answer.length !== transactionCount) {
+      throw this.inconsistent(
+        `${answer.length} receipts of block ${number}, which has ${transactionCount} transactions`,
+      )
+    }
+    const logs = answer.flatMap((receipt: { logs?: unknown } | null) => {
+      if (!Array.isArray(receipt?.logs)) throw this.bad(method, 'an entry is not a receipt')
+      return receipt.logs as unknown[]
+    })
+    const wanted = logs.filter((entry) => {
+      const log = asLog(entry)
+      if (log === undefined) throw this.bad(method, 'an entry is not a log')
+      if (log.blockHash !== hash) throw this.inconsistent(`a receipt of block ${log.blockHash}, asked for ${hash}`)
+      return filter.matches(log)
+    })
+    return this.#logs(wanted, { filter, from: number, to: number })
   }
 
   /** An answer that cannot be true. */
@@ -70,6 +116,17 @@ export class ChainReader {
       endpoint: this.#endpoint.name,
       method,
       kind: 'endpoint',
+      reason,
+    })
+  }
+
+  /** Answers that contradict each other. A reorg under way looks the same, so the endpoint is not put to rest. */
+  inconsistent(reason: string): ChainRpcError {
+    return new ChainRpcError({
+      code: 'RPC_INCONSISTENT',
+      endpoint: this.#endpoint.name,
+      method: 'eth_getLogs',
+      kind: 'missing',
       reason,
     })
   }
@@ -91,7 +148,13 @@ export class ChainReader {
       throw this.bad(method, `block ${number} in answer to a question for block ${expected}`)
     }
     const bloom = asHex(block.logsBloom)
-    return { number, hash, parentHash, logsBloom: bloom?.length === 514 ? bloom : undefined }
+    return {
+      number,
+      hash,
+      parentHash,
+      logsBloom: bloom?.length === 514 ? bloom : undefined,
+      transactionCount: Array.isArray(block.transactions) ? block.transactions.length : undefined,
+    }
   }
 
   #logs(value: unknown, { filter, from, to }: { filter: LogFilter; from: number; to: number }): RawLog[] {

@@ -300,13 +300,7 @@ class Follower implements LogFollower {
     const again = new ChainReader({ endpoint: chain.pick({ avoid: new Set([reader.endpoint.name]) }), signal })
     const head = await again.head()
     if (!(await this.#leftBehind(again, head))) {
-      throw new ChainRpcError({
-        code: 'RPC_INCONSISTENT',
-        endpoint: reader.endpoint.name,
-        method: 'eth_getBlockByNumber',
-        kind: 'missing',
-        reason: `another branch at block ${seenHead.number} that a second look did not find`,
-      })
+      throw reader.inconsistent(`another branch at block ${seenHead.number} that a second look did not find`)
     }
     const checkpoints = await this.#checkpoints()
     const forkPoint = await findForkPoint({

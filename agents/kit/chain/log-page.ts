@@ -25,14 +25,14 @@ export interface FetchPageParameters {
 }
 
 const CONCURRENT_CALLS = 8
+const REPEATED_ASKS = 4
 /** Log-bearing blocks looked up in a page that is not exact. */
 const SAMPLE_BLOCKS = 16
 
 /**
  * Fetches one page and proves that it is of one piece. Near the head (`exact`) every header is read: each must name
  * its predecessor, every log must lie in the block of that hash, and a block whose bloom says "there may be a log here"
- * while the answer has none is asked again by its hash, so that an endpoint that lags behind its own head cannot hide
- * logs. Far from the head, where reorgs do not reach, the two ends (the last before and after the logs) and a sample of
+ * while the answer has none must show its receipts, so that an endpoint that lags behind its own head cannot hide logs. Far from the head, where reorgs do not reach, the two ends (the last before and after the logs) and a sample of
  * the blocks with logs are checked.
  *
  * @returns undefined when the page does not continue `parent`: a reorg, or an endpoint on another branch.
@@ -52,7 +52,7 @@ async function fetchExact(parameters: FetchPageParameters): Promise<LogPage | un
   for (const [index, header] of headers.entries()) {
     const previous = headers[index - 1]
     if (previous !== undefined && header.parentHash !== previous.hash) {
-      throw inconsistent(reader, `block ${header.number} does not follow block ${previous.number}`)
+      throw reader.inconsistent(`block ${header.number} does not follow block ${previous.number}`)
     }
   }
   const logs =
@@ -60,7 +60,7 @@ async function fetchExact(parameters: FetchPageParameters): Promise<LogPage | un
   const withLogs = new Set<number>()
   for (const log of logs) {
     if (headers[log.blockNumber - from]?.hash !== log.blockHash) {
-      throw inconsistent(reader, `a log of block ${log.blockNumber} belongs to another branch`)
+      throw reader.inconsistent(`a log of block ${log.blockNumber} belongs to another branch`)
     }
     withLogs.add(log.blockNumber)
   }
@@ -74,14 +74,23 @@ async function fetchExact(parameters: FetchPageParameters): Promise<LogPage | un
   return { to: { number: last.number, hash: last.hash }, logs }
 }
 
-/** Asks by hash, here and at the second endpoint; the second one's failure is no reason to stop. */
+/**
+ * A second opinion on a block without logs whose bloom allows for one: its receipts, which prove it either way. Where
+ * there are none to be had, the block is asked for by hash some more times, here and at the second endpoint.
+ */
 async function askAgain({ reader, filter, second }: FetchPageParameters, block: BlockHeader): Promise<RawLog[]> {
-  const logs = await reader.logsOfBlock({ filter, block })
-  if (logs.length > 0 || second === undefined) return logs
-  return second.logsOfBlock({ filter, block }).catch((error: unknown) => {
-    if (error instanceof ChainRpcError) return []
-    throw error
-  })
+  const proven = await reader.logsOfReceipts({ filter, block })
+  if (proven !== undefined) return proven
+  for (let ask = 0; ask < REPEATED_ASKS; ask++) {
+    const asked = ask % 2 === 1 && second !== undefined ? second : reader
+    const logs = await asked.logsOfBlock({ filter, block }).catch((error: unknown) => {
+      // The second endpoint's failure is no reason to stop.
+      if (asked === second && error instanceof ChainRpcError) return []
+      throw error
+    })
+    if (logs.length > 0) return logs
+  }
+  return []
 }
 
 async function fetchDeep({ reader, filter, parent, from, to }: FetchPageParameters): Promise<LogPage | undefined> {
@@ -94,9 +103,9 @@ async function fetchDeep({ reader, filter, parent, from, to }: FetchPageParamete
   const sample = known.filter((_, index) => index % step === 0 || index === known.length - 1)
   const headers = await mapLimited([...sample, to], (number) => reader.requireHeader(number))
   for (const { number, hash } of headers) {
-    if (number === to && hash !== last.hash) throw inconsistent(reader, `block ${number} changed meanwhile`)
+    if (number === to && hash !== last.hash) throw reader.inconsistent(`block ${number} changed meanwhile`)
     if ((hashes.get(number) ?? hash) !== hash) {
-      throw inconsistent(reader, `a log of block ${number} belongs to another branch`)
+      throw reader.inconsistent(`a log of block ${number} belongs to another branch`)
     }
   }
   return { to: { number: last.number, hash: last.hash }, logs }
@@ -104,17 +113,6 @@ async function fetchDeep({ reader, filter, parent, from, to }: FetchPageParamete
 
 function continues(first: BlockHeader, parent: BlockRef | undefined): boolean {
   return parent === undefined || parent.number !== first.number - 1 || first.parentHash === parent.hash
-}
-
-function inconsistent(reader: ChainReader, reason: string): ChainRpcError {
-  return new ChainRpcError({
-    code: 'RPC_INCONSISTENT',
-    endpoint: reader.endpoint.name,
-    method: 'eth_getLogs',
-    // A reorg under way looks the same: the endpoint is passed over once, not put to rest.
-    kind: 'missing',
-    reason,
-  })
 }
 
 async function mapLimited<T, R>(items: readonly T[], task: (item: T) => Promise<R>): Promise<R[]> {

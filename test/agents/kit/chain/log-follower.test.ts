@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { after, afterEach, before, test } from 'node:test'
 import { parseAbiItem } from 'viem'
-import { type Chain, connectChain } from '#kit/chain/client.ts'
+import { type Chain, type ConnectChainParameters, connectChain } from '#kit/chain/client.ts'
 import {
   type FollowLogsParameters,
   followLogs,
@@ -12,8 +12,9 @@ import {
 } from '#kit/chain/log-follower.ts'
 import { silentLog } from '#kit/log.ts'
 import { type Anvil, headNumber, mine, startAnvil } from '../../../chain.ts'
-import { startFaultyProxy } from './faulty-proxy.ts'
+import { type FaultyProxy, startFaultyProxy } from './faulty-proxy.ts'
 import {
+  assertSameLogs,
   EMITTER,
   emission,
   emit,
@@ -24,7 +25,7 @@ import {
   TOPIC,
   until,
 } from './log-source.ts'
-import { seededRandom } from './random.ts'
+import { type Random, seededRandom } from './random.ts'
 
 let anvil: Anvil
 let chain: Chain
@@ -39,6 +40,25 @@ after(async () => {
   chain.close()
   await anvil.stop()
 })
+
+/** What the running test has opened, in order. */
+const opened: (() => Promise<void>)[] = []
+
+afterEach(async () => {
+  for (const close of opened.splice(0).reverse()) await close()
+})
+
+async function openProxy(random: Random): Promise<FaultyProxy> {
+  const proxy = await startFaultyProxy({ target: anvil.url, random })
+  opened.push(() => proxy.stop())
+  return proxy
+}
+
+async function connect(parameters: ConnectChainParameters): Promise<Chain> {
+  const connected = await connectChain(parameters)
+  opened.push(async () => connected.close())
+  return connected
+}
 
 interface Running {
   follower: LogFollower
@@ -60,13 +80,12 @@ function follow(sink: LogSink, options: Partial<FollowLogsParameters> = {}): Run
     signal: abort.signal,
     ...options,
   })
-  return {
-    follower,
-    stop: async () => {
-      abort.abort()
-      await follower.done
-    },
+  const stop = async () => {
+    abort.abort()
+    await follower.done.catch(() => undefined)
   }
+  opened.push(stop)
+  return { follower, stop }
 }
 
 async function emitBlocks(blocks: number, perBlock = 2): Promise<void> {
@@ -82,7 +101,7 @@ async function settled(sink: MemorySink, { confirmations = 0 } = {}): Promise<vo
     const { hash } = (await anvil.rpc('eth_getBlockByNumber', [`0x${target.toString(16)}`, false])) as { hash: string }
     return sink.tip?.hash === hash
   })
-  assert.deepEqual(sink.content(), await fullScan(anvil, { to: target }))
+  assertSameLogs(sink.content(), await fullScan(anvil, { to: target }))
 }
 
 // Catching up over many pages and then following: the sink holds what a full scan finds, no more (other topics), no
@@ -192,26 +211,24 @@ test('follows a chain that shrank and grew again', async () => {
 
 // "Range too large" halves the page until it fits, also when pages grow back.
 test('adapts its pages to what the endpoint allows', async () => {
-  const proxy = await startFaultyProxy({ target: anvil.url, random: seededRandom(1) })
+  const proxy = await openProxy(seededRandom(1))
   proxy.maxRangeBlocks = 37
   await mine(anvil, 400)
   await emitBlocks(2)
-  const proxied = await connectChain({ rpcUrls: [proxy.url] })
+  const proxied = await connect({ rpcUrls: [proxy.url] })
   const sink = new MemorySink()
   const { follower, stop } = follow(sink, { chain: proxied, pageSizeBlocks: 500 })
   await settled(sink)
   assert.ok(follower.status().pageSizeBlocks <= 37)
   await stop()
-  proxied.close()
-  await proxy.stop()
 })
 
 // An endpoint that lags answers "no logs" for blocks it does not have; behind one address with a healthy one, it must
 // not make the follower skip logs, nor take the sink back when the head seems to fall.
 test('a lagging endpoint hides nothing', async () => {
   const random = seededRandom(2)
-  const proxy = await startFaultyProxy({ target: anvil.url, random })
-  const proxied = await connectChain({ rpcUrls: [proxy.url] })
+  const proxy = await openProxy(random)
+  const proxied = await connect({ rpcUrls: [proxy.url] })
   const sink = new MemorySink()
   // Each call sees a head that lags by 0 to 3 blocks.
   proxy.intercept = () => {
@@ -223,14 +240,30 @@ test('a lagging endpoint hides nothing', async () => {
   await settled(sink)
   assert.equal(follower.status().reorgs, 0)
   await stop()
-  proxied.close()
-  await proxy.stop()
+})
+
+// An endpoint that cannot be asked for logs by block hash is asked by number.
+test('manages without queries by block hash', async () => {
+  const proxy = await openProxy(seededRandom(6))
+  const proxied = await connect({ rpcUrls: [proxy.url] })
+  proxy.intercept = (call) => {
+    const byHash = call.method === 'eth_getLogs' && JSON.stringify(call.params).includes('blockHash')
+    return byHash ? { error: { code: -32602, message: 'invalid argument: unknown field blockHash' } } : undefined
+  }
+  const sink = new MemorySink()
+  const { follower, stop } = follow(sink, { chain: proxied })
+  for (let block = 0; block < 3; block++) {
+    await emitBlocks(1)
+    await settled(sink)
+  }
+  assert.equal(follower.status().consecutiveErrors, 0)
+  await stop()
 })
 
 // A stuck endpoint at the head of the list is left for one that moves on.
 test('leaves an endpoint that stopped moving', async () => {
-  const stuck = await startFaultyProxy({ target: anvil.url, random: seededRandom(3) })
-  const proxied = await connectChain({ rpcUrls: [stuck.url, anvil.url] })
+  const stuck = await openProxy(seededRandom(3))
+  const proxied = await connect({ rpcUrls: [stuck.url, anvil.url] })
   const sink = new MemorySink()
   const { stop } = follow(sink, { chain: proxied, probeAfterMs: 300 })
   await settled(sink)
@@ -242,14 +275,12 @@ test('leaves an endpoint that stopped moving', async () => {
   await mine(anvil, 20)
   await until('the other endpoint was asked', () => (sink.tip?.number ?? 0) >= head + 20, 15_000)
   await stop()
-  proxied.close()
-  await stuck.stop()
 })
 
 // While every endpoint is down the follower waits and says why; it goes on by itself when one is back.
 test('outlives an outage', async () => {
-  const proxy = await startFaultyProxy({ target: anvil.url, random: seededRandom(4) })
-  const proxied = await connectChain({ rpcUrls: [proxy.url], retries: 0 })
+  const proxy = await openProxy(seededRandom(4))
+  const proxied = await connect({ rpcUrls: [proxy.url], retries: 0 })
   const sink = new MemorySink()
   const { follower, stop } = follow(sink, { chain: proxied })
   await settled(sink)
@@ -262,8 +293,6 @@ test('outlives an outage', async () => {
   await settled(sink)
   assert.equal(follower.status().consecutiveErrors, 0)
   await stop()
-  proxied.close()
-  await proxy.stop()
 })
 
 // A sink that fails now and then (a busy database) is tried again from its own checkpoint; one that keeps failing ends
@@ -290,8 +319,8 @@ test('tries a failing sink again, then gives up', async () => {
 
 // A sink that notices a missing log gets the batch read again, and earlier batches too when the log was lost in one.
 test('reads again what the sink misses', async () => {
-  const proxy = await startFaultyProxy({ target: anvil.url, random: seededRandom(5) })
-  const proxied = await connectChain({ rpcUrls: [proxy.url] })
+  const proxy = await openProxy(seededRandom(5))
+  const proxied = await connect({ rpcUrls: [proxy.url] })
   await emitBlocks(1, 1)
   const lost = await headNumber(anvil)
   await mine(anvil, 400)
@@ -316,11 +345,9 @@ test('reads again what the sink misses', async () => {
   }
   const { stop } = follow(sink, { chain: proxied, startBlock: lost, pageSizeBlocks: 100 })
   await until('every log is there', () => sink.content().length === scan.length)
-  assert.deepEqual(sink.content(), scan)
+  assertSameLogs(sink.content(), scan)
   assert.ok(sink.reverts > 0)
   await stop()
-  proxied.close()
-  await proxy.stop()
 })
 
 // A filter by event is the filter by its topic; a filter that cannot be is refused at once.

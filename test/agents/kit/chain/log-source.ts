@@ -32,6 +32,14 @@ export async function fullScan(anvil: Anvil, { to, from = 0 }: { to: number; fro
   return logs.map((log) => `${Number(log.blockNumber)}/${log.blockHash}/${Number(log.logIndex)}/${log.data}`)
 }
 
+/** The same logs in the same order; says where they part rather than printing all of them. */
+export function assertSameLogs(actual: readonly string[], expected: readonly string[]): void {
+  const index = expected.findIndex((line, at) => actual[at] !== line)
+  if (index < 0 && actual.length === expected.length) return
+  const at = index < 0 ? expected.length : index
+  assert.fail(`${actual.length} logs, expected ${expected.length}; at ${at}: ${actual[at]}, expected ${expected[at]}`)
+}
+
 /** A sink in memory that also checks what the follower promises about batches. */
 export class MemorySink implements LogSink {
   logs: RawLog[] = []
