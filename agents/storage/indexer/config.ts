@@ -72,7 +72,7 @@ export const indexerConfigSchema = z.object({
         .min(2 ** 20)
         .max(2 ** 34)
         .default(2 ** 28)
-        .describe('Bytes of upload bodies in memory at once'),
+        .describe('Bytes of upload bodies in memory at once; more wait their turn'),
       retryMs: durationMs
         .default(20_000)
         .describe('How long an upload to a shard that is busy or unreachable is tried again'),

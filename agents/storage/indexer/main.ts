@@ -6,6 +6,7 @@ import type { IndexerConfig } from './config.ts'
 import { Discovery } from './discovery.ts'
 import { FileLocator } from './file-locator.ts'
 import { registerFrontBinary } from './front/binary.ts'
+import { queueBodies } from './front/body-queue.ts'
 import { FrontNode } from './front/front-node.ts'
 import { frontMethods } from './front/rpc.ts'
 import { registerGateway } from './gateway/gateway.ts'
@@ -20,6 +21,9 @@ export { type IndexerConfig, indexerConfigSchema } from './config.ts'
 
 /** Fronts served: one for each replica that clients may ask for. */
 const FRONTS = 4
+/** Binary uploads at once; each holds a few MiB. */
+const FRONT_UPLOADS = 32
+const FRONT_BODY_BYTES = 100 * 2 ** 20
 const FRONT_CALL_TIMEOUT_MS = 90_000
 
 /** What the indexer needs from whoever starts it. */
@@ -74,6 +78,12 @@ export async function startIndexer(config: IndexerConfig, context: IndexerContex
     maxWaiting: config.gateway.maxDownloads,
     maxWaitMs: 30_000,
   })
+  const uploads = new WorkLimit({
+    what: 'uploads',
+    limit: FRONT_UPLOADS,
+    maxWaiting: FRONT_UPLOADS * 16,
+    maxWaitMs: 60_000,
+  })
   const health = (): HealthReport => healthOf(registry)
   const server = await createHttpServer({
     name: 'indexer',
@@ -98,6 +108,8 @@ export async function startIndexer(config: IndexerConfig, context: IndexerContex
     metrics: registryOfMetrics,
     fallbackHelp: helpFor,
   })
+  const { maxInFlightBytes } = config.front
+  queueBodies({ app, prefix: frontPath(0), limitBytes: maxInFlightBytes, maxBodyBytes: FRONT_BODY_BYTES })
   for (let ordinal = 0; ordinal < FRONTS; ordinal += 1) {
     const front = new FrontNode({ ordinal, registry })
     const path = frontPath(ordinal)
@@ -105,13 +117,15 @@ export async function startIndexer(config: IndexerConfig, context: IndexerContex
       app,
       path,
       methods: frontMethods({ front, reader, metrics, retryMs: config.front.retryMs }),
-      inFlightLimitBytes: config.front.maxInFlightBytes,
+      bodyLimitBytes: FRONT_BODY_BYTES,
+      // The queue above keeps the sum below this.
+      inFlightLimitBytes: maxInFlightBytes + FRONT_BODY_BYTES,
       callTimeoutMs: FRONT_CALL_TIMEOUT_MS,
       log,
       metrics: registryOfMetrics,
     })
     const { readAhead, stallMs } = config.gateway
-    registerFrontBinary({ app, prefix: path, front, reader, metrics, downloads, readAhead, stallMs })
+    registerFrontBinary({ app, prefix: path, front, reader, metrics, downloads, uploads, readAhead, stallMs })
   }
   if (config.gateway.enabled) {
     registerGateway({ app, registry, locator, reader, downloads, settings: config.gateway, metrics, log })

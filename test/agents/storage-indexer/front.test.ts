@@ -245,8 +245,27 @@ describe('the front of two shards', () => {
       headers: { 'content-type': 'application/octet-stream' },
       body: body.subarray(0, 100),
     })
-    assert.ok(cut.status >= 400)
+    assert.equal(cut.status, 400)
+    assert.equal(((await cut.json()) as { code: string }).code, 'FRAME_CUT_OFF')
+    odd.fault = 'flip'
+    const lied = await fetch(`${indexer.frontUrl}/v1/files/4/data?from=0&to=1`)
+    assert.equal(lied.status, 503)
+    assert.equal(((await lied.json()) as { code: string }).code, 'SEGMENT_UNAVAILABLE')
   })
+})
+
+test('more uploads at once than memory allows wait their turn', async (t) => {
+  const file = await fakeFile({ data: patternBytes(600_000) })
+  const node = await startFakeNode({ files: [file] })
+  const indexer = await startTestIndexer({ nodes: [node.url], front: { maxInFlightBytes: 2 ** 20 } })
+  t.after(() => Promise.all([indexer.close(), node.close()]))
+  const data = Buffer.from(file.data.subarray(0, 262_144)).toString('base64')
+  const segment = { root: file.root, data, index: 0, proof: file.tree.proof(0), fileSize: file.data.length }
+  const answers = await Promise.all(
+    Array.from({ length: 40 }, () => rpc(indexer.frontUrl, 'zgs_uploadSegmentsByTxSeq', [[segment], 0])),
+  )
+  assert.deepEqual(new Set(answers.map(({ result }) => result)), new Set([1]))
+  assert.equal(node.uploads.length, 40)
 })
 
 test('a front whose shards do not cover the flow says which node is missing', async (t) => {
@@ -258,6 +277,9 @@ test('a front whose shards do not cover the flow says which node is missing', as
   const { error } = await rpc(indexer.frontUrl, 'zgs_getStatus')
   assert.equal(error?.code, -32000)
   assert.ok(error?.data?.includes(odd.url))
+  const binary = await fetch(`${indexer.frontUrl}/v1/status`)
+  assert.equal(binary.status, 503)
+  assert.ok(((await binary.json()) as { message: string }).message.includes(odd.url))
   const { result } = await rpc(indexer.url, 'indexer_getShardedNodes')
   assert.deepEqual(
     (result as { trusted: { url: string }[] }).trusted.map(({ url }) => url),

@@ -1,25 +1,22 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { HttpError } from '#kit/http/http-error.ts'
+import { RpcError } from '#kit/http/rpc-error.ts'
 import { rpcHash, rpcUint } from '#kit/http/rpc-method.ts'
+import { WeightlessError } from '#protocol/error.ts'
 import { SEGMENT_BYTES } from '#protocol/storage/constants.ts'
 import { segmentCount } from '#protocol/storage/padding.ts'
-import { encodeSegmentFrame, type SegmentFrame, SegmentFrameDecoder } from '#protocol/storage/segment-frame.ts'
-import { shardOwns } from '#protocol/storage/shard.ts'
+import { encodeSegmentFrame, SegmentFrameDecoder, SegmentFrameError } from '#protocol/storage/segment-frame.ts'
 import type { IndexerMetrics } from '../indexer-metrics.ts'
-import { UploadRefusedError } from '../node-client.ts'
-import type { KnownNode } from '../node-registry.ts'
-import { fileReference, globalSegment, type SegmentReader } from '../segment-reader.ts'
+import { fileReference, type SegmentReader } from '../segment-reader.ts'
 import { bodyStream, startPieces, streamSegments } from '../segment-stream.ts'
 import type { FileInfo } from '../wire.ts'
 import type { WorkLimit } from '../work-limit.ts'
 import type { FrontNode } from './front-node.ts'
+import { refuse, ShardBatches, UPLOAD_TIMEOUT_MS } from './shard-batches.ts'
 import { liveStatus } from './status.ts'
 
 const UPLOAD_BODY_BYTES = 64 * 2 ** 20
-const UPLOAD_TIMEOUT_MS = 60_000
-/** Segments sent to one shard in one request: 2 MiB. */
-const BATCH = 8
 const MAX_MISSING_RANGES = 10_000
 
 const seqParams = z.object({ txSeq: rpcUint() })
@@ -30,6 +27,9 @@ export function registerFrontBinary(parameters: FrontBinaryParameters): void {
   const { app, prefix } = parameters
   app.register(
     async (scope) => {
+      scope.setErrorHandler((error) => {
+        throw toHttpError(error)
+      })
       // Frames are taken as they arrive, so the body is left to the handler.
       scope.addContentTypeParser('application/octet-stream', (_, payload, done) => done(null, payload))
       scope.get('/v1/status', () => status(parameters))
@@ -55,6 +55,8 @@ export interface FrontBinaryParameters {
   metrics: IndexerMetrics
   /** Downloads at once, shared with the file gateway. */
   downloads: WorkLimit
+  /** Uploads at once, shared by all fronts. */
+  uploads: WorkLimit
   readAhead: number
   stallMs: number
 }
@@ -121,43 +123,31 @@ async function sendSegments(
   }
 }
 
-async function takeSegments({ front, metrics }: FrontBinaryParameters, request: FastifyRequest) {
+async function takeSegments(parameters: FrontBinaryParameters, request: FastifyRequest) {
+  const { front, metrics, uploads, stallMs } = parameters
   const { txSeq } = parse(seqParams, request.params)
-  const cover = await front.cover()
-  const info = known(await front.fileByTxSeq({ txSeq }), { txSeq })
-  const file = fileReference(info)
-  const waiting = new Map<KnownNode, SegmentFrame[]>()
-  let stored = 0
-
-  async function flush(node: KnownNode): Promise<void> {
-    const frames = waiting.get(node) ?? []
-    waiting.delete(node)
-    if (frames.length === 0) return
-    const answer = await node.client.uploadFrames({ txSeq, frames, timeoutMs: UPLOAD_TIMEOUT_MS }).catch(refuse)
-    stored += answer.stored
-    metrics.frontSegments.inc({ direction: 'upload' }, frames.length)
-  }
-
-  const decoder = new SegmentFrameDecoder()
-  let bytes = 0
-  for await (const piece of request.raw) {
-    bytes += piece.byteLength
-    if (bytes > UPLOAD_BODY_BYTES) throw tooLarge()
-    for (const frame of decoder.push(piece)) {
-      const global = globalSegment(file, frame.index)
-      const node = cover.find(({ shard }) => shardOwns(shard, global))
-      if (node === undefined) continue
-      const frames = waiting.get(node) ?? []
-      frames.push(frame)
-      waiting.set(node, frames)
-      // Waiting here holds the client back, so that at most one batch per shard is in memory.
-      if (frames.length >= BATCH) await flush(node)
+  const release = await uploads.acquire()
+  // A client that sends nothing more must not keep its place; passing segments on is no stall of the client.
+  request.raw.setTimeout(stallMs + UPLOAD_TIMEOUT_MS, () => request.raw.destroy())
+  try {
+    const cover = await front.cover()
+    const file = fileReference(known(await front.fileByTxSeq({ txSeq }), { txSeq }))
+    const batches = new ShardBatches({ cover, file, metrics })
+    const decoder = new SegmentFrameDecoder()
+    let bytes = 0
+    for await (const piece of request.raw) {
+      bytes += piece.byteLength
+      if (bytes > UPLOAD_BODY_BYTES) throw tooLarge()
+      // Waiting here holds the client back, so that only a few batches are in memory.
+      for (const frame of decoder.push(piece)) await batches.add(frame)
     }
+    decoder.end()
+    await batches.flush()
+    const after = await front.fileByTxSeq({ txSeq })
+    return { stored: batches.stored, finalized: after?.finalized === true }
+  } finally {
+    release()
   }
-  decoder.end()
-  await Promise.all([...waiting.keys()].map(flush))
-  const after = await front.fileByTxSeq({ txSeq })
-  return { stored, finalized: after?.finalized === true }
 }
 
 async function missing({ front }: FrontBinaryParameters, request: FastifyRequest) {
@@ -205,15 +195,19 @@ function known(info: FileInfo | null, details: Record<string, unknown>): FileInf
   })
 }
 
-/** A shard's refusal keeps its code and status; a node out of reach is a bad gateway. */
-function refuse(error: unknown): never {
-  if (error instanceof UploadRefusedError) {
-    const statusCode = error.status >= 400 && error.status < 600 ? error.status : 502
-    throw new HttpError({ code: error.code, statusCode, message: error.message, details: error.details, cause: error })
-  }
-  const message = error instanceof Error ? error.message : String(error)
-  throw new HttpError({ code: 'SHARD_UNREACHABLE', statusCode: 502, message, fix: 'try again shortly', cause: error })
+/** What went wrong here, with the status that tells the caller whether to try again. */
+function toHttpError(error: unknown): unknown {
+  if (!(error instanceof WeightlessError) || error instanceof HttpError) return error
+  const { code, message, fix, details } = error
+  const common = { message, fix, details, cause: error }
+  if (error instanceof SegmentFrameError) return new HttpError({ ...common, code, statusCode: 400 })
+  if (UNAVAILABLE.has(code)) return new HttpError({ ...common, code, statusCode: 503 })
+  if (!(error instanceof RpcError)) return error
+  const text = error.data === undefined ? message : `${message}: ${error.data}`
+  return new HttpError({ ...common, code: 'SHARDS_UNAVAILABLE', statusCode: 503, message: text })
 }
+
+const UNAVAILABLE = new Set(['SEGMENT_UNAVAILABLE', 'INDEXER_BUSY', 'NODE_ANSWER'])
 
 function tooLarge(): HttpError {
   return new HttpError({
