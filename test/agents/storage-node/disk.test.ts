@@ -209,3 +209,30 @@ test('notices damage by scrubbing', async () => {
     assert.equal(node.store.objects.quarantinedPieces, 2)
   })
 })
+
+// When the database cannot grow, segments and submissions are refused as a whole; with room again both go on.
+test('survives a database that cannot grow', async () => {
+  await withNode({ config: { chain: { pollIntervalMs: 20 } } }, async (node) => {
+    const file = await makeFile(48 * 262_144)
+    const seq = await net.submit(file)
+    await logged(node.url, seq)
+    const { database } = node.store
+    const pages = database.get<{ page_count: number }>('pragma page_count')?.page_count ?? 0
+    database.exec(`pragma max_page_count = ${pages}`)
+    const answer = await postFrames(node.url, seq, framesOf(file, allSegments(file)))
+    assert.deepEqual([answer.status, answer.code], [507, 'DISK_FULL'])
+    const objectId = node.store.transactions.get(seq)?.objectId ?? -1
+    assert.equal(node.store.objects.storedPieces, node.store.objects.indexes(objectId).length)
+    database.exec('pragma max_page_count = 1073741823')
+    database.exec("create trigger no_room before insert on tx begin select raise(abort, 'no room for the log'); end")
+    const late = await net.submit(await makeFile(1_000))
+    await until('the log sync reports it', async () => {
+      const report = (await (await fetch(`${node.url}/healthz`)).json()) as { checks: { log: { lastError: string } } }
+      return /no room/.test(report.checks.log.lastError ?? '')
+    })
+    database.exec('drop trigger no_room')
+    await logged(node.url, late)
+    await postFrames(node.url, seq, framesOf(file, allSegments(file)))
+    await finalized(node.url, seq)
+  })
+})

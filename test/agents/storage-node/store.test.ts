@@ -346,3 +346,27 @@ test('commits a write that follows right after a commit', async () => {
   database.close()
   await folder.remove()
 })
+
+// A segment whose submission vanished between its check and its write is refused by name; its place is free again.
+test('refuses a segment whose submission was taken back meanwhile', async () => {
+  const folder = await temporaryFolder()
+  const files = [await makeFile(700_000, 3)]
+  const world = new World(folder.path, files)
+  world.emptyBlock()
+  world.submit(0)
+  const { tree } = world.file(0)
+  const offer = (index: number) => {
+    const { data, proof } = segmentOf(world.file(0), index)
+    return world.intake.accept({ root: tree.root, sizeBytes: tree.sizeBytes, index, data, proof }, 0)
+  }
+  const reverted = await offer(0)
+  world.revert(1)
+  await assert.rejects(reverted.store(), { code: 'TX_REVERTED', message: 'Transaction reverted, please upload again' })
+  world.submit(0)
+  const pruned = await offer(1)
+  world.prune(0)
+  await assert.rejects(pruned.store(), { code: 'ALREADY_PRUNED' })
+  assert.equal(world.store.objects.storedPieces, 0)
+  await world.store.close()
+  await folder.remove()
+})

@@ -272,3 +272,42 @@ test('learns peers from an indexer', async () => {
   assert.equal(peers[full.url]?.connectionStatus.status, 'connected')
   assert.equal(peers[full.url]?.isTrusted, false)
 })
+
+// A node of another make, which knows JSON-RPC alone, serves as a peer as well.
+test('fetches over JSON-RPC from a node without the binary path', async () => {
+  const full = await open({ auto: false })
+  const file = await makeFile(1_200_000, 10)
+  const seq = await store(full, file)
+  const plain = createServer((request, response) => {
+    const chunks: Buffer[] = []
+    request.on('data', (chunk: Buffer) => chunks.push(chunk))
+    request.on('end', () => {
+      if (request.method !== 'POST') {
+        response.writeHead(405).end('Used HTTP Method is not allowed. POST is required')
+        return
+      }
+      const headers = { 'content-type': 'application/json' }
+      fetch(full.url, { method: 'POST', headers, body: Buffer.concat(chunks) })
+        .then(async (answer) => response.writeHead(200, headers).end(await answer.text()))
+        .catch(() => response.destroy())
+    })
+  })
+  await new Promise<void>((resolve) => {
+    plain.listen(0, '127.0.0.1', resolve)
+  })
+  closers.push(
+    () =>
+      new Promise((resolve) => {
+        plain.closeAllConnections()
+        plain.close(() => resolve())
+      }),
+  )
+  const node = await open({ peers: [`http://127.0.0.1:${(plain.address() as AddressInfo).port}`] }, { shard: '0/2' })
+  await finalized(node.url, seq)
+  const start = ((await fileInfo(node.url, seq))?.tx.startEntryIndex ?? 0) / 1024
+  const object = node.store.transactions.get(seq)?.objectId ?? -1
+  assert.deepEqual(
+    node.store.objects.indexes(object),
+    allSegments(file).filter((index) => (start + index) % 2 === 0),
+  )
+})

@@ -32,7 +32,7 @@ export interface ReceiveSegmentsParameters {
  * @throws NodeError `REQUEST_STALLED`, `REQUEST_TOO_LARGE`; SegmentFrameError; InvalidSegmentError; disk errors
  */
 export async function receiveSegments(parameters: ReceiveSegmentsParameters): Promise<void> {
-  const { request, tx, intake, memory, buffers, onStored } = parameters
+  const { tx, intake, memory, buffers, onStored } = parameters
   const reader = new FrameReader(buffers)
   const writes = new Set<Promise<void>>()
   let failure: { error: unknown } | undefined
@@ -75,9 +75,7 @@ export async function receiveSegments(parameters: ReceiveSegmentsParameters): Pr
   }
   reader.dispose()
   await Promise.all(writes)
-  if (!failure) return
-  await drain(request)
-  throw failure.error
+  if (failure) throw failure.error
 }
 
 /** The body in pieces. Leaving early does not cut the connection, so that an answer can still be given. */
@@ -134,7 +132,11 @@ async function withinStall<T>(work: Promise<T>, limitMs: number): Promise<T> {
   }
 }
 
-async function drain(request: IncomingMessage): Promise<void> {
+/**
+ * Reads on for a while after a refusal, so that the caller has done writing when the answer comes and does not take it
+ * for a broken connection.
+ */
+export async function drain(request: IncomingMessage): Promise<void> {
   if (request.readableEnded || request.destroyed) return
   await new Promise<void>((resolve) => {
     let left = DRAIN_BYTES

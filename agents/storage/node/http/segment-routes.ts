@@ -14,7 +14,7 @@ import type { FileReader, SegmentRange } from '../serve/file-reader.ts'
 import type { NodeStore } from '../store/node-store.ts'
 import type { FileTransaction } from '../store/transaction-record.ts'
 import { toHttpError } from './http-errors.ts'
-import { MAX_UPLOAD_BYTES, receiveSegments, tooLarge } from './receive-segments.ts'
+import { drain, MAX_UPLOAD_BYTES, receiveSegments, tooLarge } from './receive-segments.ts'
 import { sendSegments } from './send-segments.ts'
 
 export interface SegmentRoutesParameters {
@@ -74,6 +74,7 @@ export function registerSegmentRoutes(parameters: SegmentRoutesParameters): void
       if (announced > MAX_UPLOAD_BYTES) throw toHttpError(tooLarge(announced))
       if (request.headers['content-type']?.startsWith('application/octet-stream') !== true) throw wrongType()
       let stored = 0
+      let refused: unknown
       const release = await uploads.acquire(1)
       try {
         await receiveSegments({
@@ -88,9 +89,14 @@ export function registerSegmentRoutes(parameters: SegmentRoutesParameters): void
           },
         })
       } catch (error) {
-        throw toHttpError(error, { stored })
+        refused = error
       } finally {
         release()
+      }
+      if (refused !== undefined) {
+        // After a stall nothing more comes.
+        if (!(refused instanceof NodeError && refused.code === 'REQUEST_STALLED')) await drain(request.raw)
+        throw toHttpError(refused, { stored })
       }
       return { stored, finalized: store.transactions.get(tx.seq)?.status === 'finalized' }
     })
