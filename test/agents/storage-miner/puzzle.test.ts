@@ -144,14 +144,17 @@ describe('when a miner may answer', () => {
     const worker = { context, poraTarget: 2n ** 250n, subtaskDigest: hash, maxShards: 4 }
     const window = { index: 0, startBlock: 110, endBlock: 150 }
     const range = recallRange({ flowLength: 9_000, shard: { shardId: 0, numShard: 1 } })
-    const base = { worker, window, range, head: 120, numShard: 1 }
+    const base = { worker, window, range, head: 120, epochEnd: 160, numShard: 1 }
     assert.equal(whyNot(base), undefined)
     assert.match(whyNot({ ...base, range: undefined }) ?? '', /mining begins with 1024/)
     assert.match(whyNot({ ...base, numShard: 8 }) ?? '', /allows 4 shards/)
     assert.match(whyNot({ ...base, head: 105 }) ?? '', /opens after block 110, the chain is at 105/)
     assert.match(whyNot({ ...base, head: 150 }) ?? '', /ends with block 150/)
     const closed = { ...worker, poraTarget: 0n, subtaskDigest: `0x${'00'.repeat(32)}` as Hash }
-    assert.match(whyNot({ ...base, worker: closed, head: 151 }) ?? '', /ended with block 150/)
+    assert.match(
+      whyNot({ ...base, worker: closed, head: 151 }) ?? '',
+      /ended with block 150: waiting for the next epoch, from block 161; the chain is at 151/,
+    )
     assert.match(whyNot({ ...base, worker: { ...worker, poraTarget: 0n } }) ?? '', /all the answers it takes/)
     assert.equal(EMPTY_HASH.length, 66)
   })

@@ -22,6 +22,8 @@ export class MineContracts {
   readonly flow: Address
   readonly mine: Address
   readonly reward: Address
+  /** Never changes once the flow is deployed. */
+  #epochs: { firstBlock: number; blocks: number } | undefined
 
   constructor({ chain, flow, mine, reward }: { chain: Chain; flow: Address; mine: Address; reward: Address }) {
     this.chain = chain
@@ -79,6 +81,14 @@ export class MineContracts {
   async context(block: number): Promise<MineContext> {
     const call = { chain: this.chain, address: this.flow, abi: flowAbi, functionName: 'getContext', block }
     return readContext((await ethCall(call)) as ContextAnswer)
+  }
+
+  /** The last block of an epoch: the next one begins behind it. */
+  async epochEnd(epoch: number): Promise<number> {
+    const read = async (functionName: string): Promise<number> =>
+      Number(await ethCall({ chain: this.chain, address: this.flow, abi: flowAbi, functionName }))
+    this.#epochs ??= { firstBlock: await read('firstBlock'), blocks: await read('blocksPerEpoch') }
+    return this.#epochs.firstBlock + (epoch + 1) * this.#epochs.blocks
   }
 
   /** Recorded epoch number `index`; undefined when there is none yet. */

@@ -105,14 +105,16 @@ export class Watcher {
       return { head, context: made, made, window: undefined, work: undefined, waiting }
     }
     const { context } = worker
+    const epochEnd = await contracts.epochEnd(context.epoch)
     if (context.digest === EMPTY_HASH) {
-      const waiting = context.epoch === 0 ? 'the first epoch has not ended' : 'this epoch has no context to mine'
+      const what = context.epoch === 0 ? 'the first epoch' : 'an epoch without a context to mine'
+      const waiting = `${what} ends with block ${epochEnd}, the chain is at ${head}`
       return { head, context, made, window: undefined, work: undefined, waiting }
     }
     const settings = await contracts.subtaskSettings(context.epoch, head)
     const window = subtaskWindow({ ...context, minerId, settings })
     const range = recallRange({ flowLength: context.flowLength, shard })
-    const waiting = whyNot({ worker, window, range, head, numShard: shard.numShard })
+    const waiting = whyNot({ worker, window, range, head, epochEnd, numShard: shard.numShard })
     if (waiting !== undefined || !range) return { head, context, made, window, work: undefined, waiting }
     const { poraTarget, subtaskDigest } = worker
     const { epoch, digest, flowRoot, flowLength } = context
@@ -128,22 +130,26 @@ export function whyNot({
   window,
   range,
   head,
+  epochEnd,
   numShard,
 }: {
   worker: WorkerContext
   window: SubtaskWindow
   range: RecallRange | undefined
   head: number
+  /** Last block of the context's epoch. */
+  epochEnd: number
   numShard: number
 }): string | undefined {
+  const next = `waiting for the next epoch, from block ${epochEnd + 1}; the chain is at ${head}`
   if (!range) return `the flow has ${context.flowLength} sectors, mining begins with 1024`
   if (numShard > maxShards) return `the contract allows ${maxShards} shards, this miner is one of ${numShard}`
   if (head < window.startBlock + 1 || BigInt(subtaskDigest) === 0n) {
-    if (head > window.endBlock) return `the window ended with block ${window.endBlock}: waiting for the next epoch`
+    if (head > window.endBlock) return `the window ended with block ${window.endBlock}: ${next}`
     return `the window of this epoch opens after block ${window.startBlock}, the chain is at ${head}`
   }
-  if (!windowOpen(window, head)) return `the window ends with block ${window.endBlock}: waiting for the next epoch`
-  if (poraTarget === 0n) return 'this epoch has all the answers it takes: waiting for the next'
+  if (!windowOpen(window, head)) return `the window ends with block ${window.endBlock}: ${next}`
+  if (poraTarget === 0n) return `this epoch has all the answers it takes: ${next}`
   return undefined
 }
 

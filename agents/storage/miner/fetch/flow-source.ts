@@ -1,7 +1,7 @@
 import type { Logger } from '#kit/log.ts'
 import { redactUrls } from '#kit/redact.ts'
 import type { Hash } from '#protocol/hex.ts'
-import { decodeFlowSegments, type FlowSegment } from '../../node/http/flow-frame.ts'
+import { decodeFlowSegments, type FlowSegment } from '#storage/node/http/flow-frame.ts'
 import { MinerError, reasonOf } from '../error.ts'
 import { verifyFlowSegment } from './segment-tree.ts'
 

@@ -1,7 +1,7 @@
 import { foldLevel, hashPair, leafHashes, segmentRoot } from '#kernels/merkle.ts'
 import { bytesEqual, type Hash, toHex } from '#protocol/hex.ts'
 import { HASH_BYTES, SEGMENT_HEIGHT, SEGMENT_SECTORS } from '#protocol/storage/constants.ts'
-import type { FlowSegment } from '../../node/http/flow-frame.ts'
+import type { FlowSegment } from '#storage/node/http/flow-frame.ts'
 import { MinerError } from '../error.ts'
 
 /**

@@ -1,5 +1,5 @@
 import type { Hash } from '#protocol/hex.ts'
-import type { FlowSegment } from '../../node/http/flow-frame.ts'
+import type { FlowSegment } from '#storage/node/http/flow-frame.ts'
 import type { SealRun } from '../store/miner-store.ts'
 
 /** A segment to be verified, sealed and written. */

@@ -2,7 +2,7 @@ import { freeDiskBytes } from '#kit/files.ts'
 import type { Logger } from '#kit/log.ts'
 import { fromHex, type Hash } from '#protocol/hex.ts'
 import { SEGMENT_BYTES } from '#protocol/storage/constants.ts'
-import { ALL_SEALS, type FlowSegment } from '../../node/http/flow-frame.ts'
+import { ALL_SEALS, type FlowSegment } from '#storage/node/http/flow-frame.ts'
 import { MinerError, reasonOf } from '../error.ts'
 import type { FlowSource } from '../fetch/flow-source.ts'
 import { ExtentFiles } from '../store/extent-files.ts'
@@ -95,19 +95,28 @@ export class Sealer {
 
   /** Seals until the signal aborts. Never rejects. */
   async run(): Promise<void> {
-    const { signal, retryIntervalMs, log } = this.#parameters
+    const { signal, retryIntervalMs, refreshIntervalMs, log } = this.#parameters
     try {
-      while (!signal.aborted) {
+      // Data that nobody has (paid for and never uploaded) is asked for less and less often.
+      for (let idle = 0; !signal.aborted; idle++) {
+        if (this.#woken) idle = 0
         this.#woken = false
+        const before = this.#bytes
         try {
           await this.#pass()
+          if (this.#bytes > before) idle = 0
         } catch (error) {
           if (signal.aborted) break
           this.#problem = reasonOf(error)
+          // A node or a disk that failed may be back soon.
+          idle = Math.min(idle, 1)
           log.warn({ err: error }, 'sealing was interrupted')
         }
-        await this.#rest(retryIntervalMs)
+        await this.#rest(Math.min(retryIntervalMs * 2 ** Math.min(idle, 20), refreshIntervalMs))
       }
+      await this.#commit()
+    } catch (error) {
+      log.error({ err: error }, 'the last sealed chunks could not be entered: they are sealed again')
     } finally {
       await this.#pool.close()
       this.#files.close()
@@ -119,6 +128,11 @@ export class Sealer {
     const { store, refreshIntervalMs, signal } = this.#parameters
     const refresh = this.#now() - this.#refreshedAt >= refreshIntervalMs
     if (refresh) this.#refreshedAt = this.#now()
+    if (!refresh && store.map.sealed >= this.#sealable()) {
+      this.#missing = 0
+      this.#problem = undefined
+      return
+    }
     // The end is looked at anew each time: data may come while older data is sealed.
     for (let chunk = 0; chunk < this.#sealable() && !signal.aborted; ) {
       const range = this.#nextRange(chunk, refresh)

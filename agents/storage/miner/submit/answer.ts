@@ -1,7 +1,7 @@
 import { padSeedTwin, recallChunkTwin, scratchpadTwin, sealHashTwin, sealTwin } from '#kernels/pora-twin.ts'
 import { bytesEqual, fromHex, type Hash, toHex } from '#protocol/hex.ts'
 import { SEGMENT_SECTORS } from '#protocol/storage/constants.ts'
-import type { FlowSegment } from '../../node/http/flow-frame.ts'
+import type { FlowSegment } from '#storage/node/http/flow-frame.ts'
 import { MinerError } from '../error.ts'
 import { proveSeal } from '../fetch/segment-tree.ts'
 import type { Hit } from '../mine/mining-task.ts'
