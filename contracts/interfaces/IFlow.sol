@@ -88,6 +88,8 @@ interface IFlow {
 
     /* ERRORS */
 
+    /// @notice A submission must be sent with gas for the worst case: at least `floor` left when the contract begins.
+    error GasBelowFloor(uint256 gasLeft, uint256 floor);
     /// @notice The value sent does not cover the fee of `amount` sectors at `price` wei each; `paid` wei were left.
     error NotEnoughFee(uint256 price, uint256 amount, uint256 paid);
     /// @notice The submitter is the zero address.

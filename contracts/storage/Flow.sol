@@ -36,6 +36,8 @@ contract Flow is FlowEpochs, AccessManaged, ReentrancyGuardTransient {
 
     /* CONSTANTS AND IMMUTABLES */
 
+    /// @dev Covers one submission wherever the flow stands, an epoch that ends with it included.
+    uint256 private constant _GAS_FLOOR = 250_000;
     uint256 private constant _MAX_LENGTH = (1 << 63) - 1;
 
     /// @inheritdoc IFlow
@@ -199,6 +201,9 @@ contract Flow is FlowEpochs, AccessManaged, ReentrancyGuardTransient {
 
     /// @dev Checks that submissions are taken and brings the epoch up to date, before anything is added.
     function _open() private returns (Intake memory intake) {
+        // What a submission costs depends on where it lands and on whether an epoch ends before it. Asking for the most
+        // it can cost makes an estimate good for any later block; what is not used is not charged.
+        if (gasleft() < _GAS_FLOOR) revert GasBelowFloor(gasleft(), _GAS_FLOOR);
         FlowState.State memory state = _state.unpack();
         if (state.paused) revert EnforcedPause();
         _requireLaunched();

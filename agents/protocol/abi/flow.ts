@@ -88,6 +88,20 @@ export const flowAbi = [
   {
     "inputs": [
       {
+        "name": "gasLeft",
+        "type": "uint256"
+      },
+      {
+        "name": "floor",
+        "type": "uint256"
+      }
+    ],
+    "name": "GasBelowFloor",
+    "type": "error"
+  },
+  {
+    "inputs": [
+      {
         "name": "length",
         "type": "uint256"
       },

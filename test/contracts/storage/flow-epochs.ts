@@ -45,6 +45,25 @@ describe('Flow: epochs and contexts', () => {
     expect(context.epoch).to.equal(2n)
   })
 
+  // Clients send no more gas than their estimate. It must be enough in any later block, also behind an epoch's end.
+  it('makes an estimate good for a submission that an epoch ends before', async () => {
+    const fixture = await deployStorage({ blocksPerEpoch: 20 })
+    const { flow, connection, pricePerSector } = fixture
+    const [payer] = await connection.ethers.getSigners()
+    if (payer === undefined) throw new Error('no accounts')
+    const submission = submissionOf([{ root: `0x${'11'.repeat(32)}`, height: 0 }], payer.address)
+    const gasLimit = await flow[SUBMIT].estimateGas(submission, { value: pricePerSector })
+    await connection.networkHelpers.mine(100)
+    const response = await flow[SUBMIT](submission, { value: pricePerSector, gasLimit })
+    const receipt = await response.wait()
+    expect(await flow.epoch(), 'an epoch ended').to.not.equal(0n)
+    expect(receipt?.status).to.equal(1)
+    await expect(flow[SUBMIT](submission, { value: pricePerSector, gasLimit: 200_000 })).to.be.revertedWithCustomError(
+      flow,
+      'GasBelowFloor',
+    )
+  })
+
   // However long nobody came: one step, one event, and a submission that costs about as much as ever.
   it('catches up with thousands of idle epochs at a bounded cost', async () => {
     const fixture = await deployStorage({ blocksPerEpoch: 10 })
