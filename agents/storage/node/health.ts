@@ -20,7 +20,7 @@ export async function checkHealth({ store, logSync, peers, sync, halted }: Healt
   const log = logSync.status()
   const stop = halted()
   const spareBytes = await store.objects.spareBytes().catch(() => 0)
-  const damaged = store.objects.quarantinedPieces
+  const damaged = store.objects.missingDamagedPieces
   const known = peers.list().filter(({ state }) => state !== 'self')
   const lonely = known.length > 0 && peers.connected === 0
   const fine = log.synced && spareBytes > 0 && !lonely && damaged === 0
@@ -37,7 +37,12 @@ export async function checkHealth({ store, logSync, peers, sync, halted }: Healt
         reorgs: log.reorgs,
         lastError: log.lastError ?? null,
       },
-      disk: { usedBytes: store.objects.storedBytes, spareBytes, damagedSegments: damaged },
+      disk: {
+        usedBytes: store.objects.storedBytes,
+        spareBytes,
+        damagedSegments: damaged,
+        slotsSetAside: store.objects.quarantinedPieces,
+      },
       shard: formatShard(store.shard),
       files: store.transactions.counts(),
       peers: { known: known.length, connected: peers.connected },

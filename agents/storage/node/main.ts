@@ -13,6 +13,7 @@ import { NodeError } from './error.ts'
 import { Intake } from './ingest/intake.ts'
 import { SegmentBuffers } from './ingest/segment-buffers.ts'
 import { poolHasher, type SegmentHasher, thisThread } from './ingest/segment-check.ts'
+import { Semaphore } from './ingest/semaphore.ts'
 import { createNodeMetrics } from './metrics.ts'
 import { FileReader } from './serve/file-reader.ts'
 import { openServers } from './servers.ts'
@@ -154,6 +155,7 @@ async function assemble(
     refusal: () => (signal.aborted ? closed : halted),
   })
   const buffers = new SegmentBuffers()
+  const memory = new Semaphore(config.rpc.maxWriteMemoryBytes)
   const reader = new FileReader({ store, buffers })
 
   const flowCheck = new FlowCheck({ store, chain, flow: identity.flow, log, signal, onMismatch: halt })
@@ -192,6 +194,7 @@ async function assemble(
     store,
     intake,
     peers,
+    memory,
     logSynced: () => logSync.status().synced && !halted,
     log,
     signal,
@@ -209,6 +212,7 @@ async function assemble(
     intake,
     reader,
     buffers,
+    memory,
     logSync,
     peers,
     sync,
@@ -256,6 +260,8 @@ async function assemble(
   ]
   const loops = tasks.map((task) => repeat({ ...task, log, signal }))
   stack.defer('upkeep', () => Promise.all(loops))
+  // First of all: nobody needs to wait for an answer of the chain any more.
+  stack.defer('chain calls', () => chain.close())
   peers.start()
   sync.start()
   log.info(

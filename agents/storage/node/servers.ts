@@ -28,6 +28,8 @@ export interface ServersParameters {
   intake: Intake
   reader: FileReader
   buffers: SegmentBuffers
+  /** Bytes of segments that may be on their way to the disk. */
+  memory: Semaphore
   logSync: LogSync
   peers: PeerBook
   sync: SyncService
@@ -85,7 +87,7 @@ export async function openServers(parameters: ServersParameters): Promise<Server
     reader,
     buffers: parameters.buffers,
     maxUploads: config.rpc.maxUploads,
-    maxWriteMemoryBytes: config.rpc.maxWriteMemoryBytes,
+    memory: parameters.memory,
     stallTimeoutMs: config.rpc.stallTimeoutMs,
     status: () => ({
       instance,

@@ -179,6 +179,7 @@ test('notices damage when a segment is served', async () => {
     assert.equal(await rpc(node.url, 'zgs_uploadSegmentsByTxSeq', [segmentJson(file, 1)], seq), 1)
     await finalized(node.url, seq)
     assert.notDeepEqual(node.store.objects.pieceRow(objectId, 1), row)
+    assert.deepEqual([node.store.objects.missingDamagedPieces, node.store.objects.quarantinedPieces], [0, 1])
     assert.deepEqual(await download(node.url, seq, 900_000), Buffer.from(file.bytes))
   })
 })

@@ -25,8 +25,8 @@ export interface SegmentRoutesParameters {
   buffers: SegmentBuffers
   /** Uploads read at a time. */
   maxUploads: number
-  /** Memory for their segments. */
-  maxWriteMemoryBytes: number
+  /** Bytes of segments that may be on their way to the disk. */
+  memory: Semaphore
   stallTimeoutMs: number
   /** What `/v1/status` answers. */
   status: () => Record<string, unknown>
@@ -60,9 +60,8 @@ const rootQuery = z.object({
  * - `GET /v1/files/{txSeq}` and `GET /v1/files?root=` describe a file; `GET /v1/status` the node
  */
 export function registerSegmentRoutes(parameters: SegmentRoutesParameters): void {
-  const { app, store, intake, reader, buffers, stallTimeoutMs, status } = parameters
+  const { app, store, intake, reader, buffers, memory, stallTimeoutMs, status } = parameters
   const uploads = new Semaphore(parameters.maxUploads)
-  const memory = new Semaphore(parameters.maxWriteMemoryBytes)
 
   app.register(async (scope) => {
     // The handler reads the stream itself.

@@ -204,6 +204,14 @@ export class ObjectStore {
     this.#onQuarantine?.({ objectId: row.objectId, index: row.index, reason })
   }
 
+  /** Damaged pieces that have not been replaced yet. */
+  get missingDamagedPieces(): number {
+    const sql = `select count(*) as n from (select distinct q.object, q.idx from quarantine q
+      join object o on o.id = q.object left join piece p on p.object = q.object and p.idx = q.idx where p.idx is null)`
+    return this.#database.get<{ n: number }>(sql)?.n ?? 0
+  }
+
+  /** Slots set aside because their content was damaged. */
   get quarantinedPieces(): number {
     return this.#database.get<{ n: number }>('select count(*) as n from quarantine')?.n ?? 0
   }

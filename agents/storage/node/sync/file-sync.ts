@@ -1,7 +1,9 @@
 import { segmentCount } from '#protocol/storage/padding.ts'
 import { InvalidSegmentError } from '#protocol/storage/segment-proof.ts'
 import { NodeError, reasonOf } from '../error.ts'
+import type { BorrowedFrame } from '../ingest/frame-reader.ts'
 import type { Intake } from '../ingest/intake.ts'
+import type { Semaphore } from '../ingest/semaphore.ts'
 import type { NodeStore } from '../store/node-store.ts'
 import { firstOwned, firstSegment, ownsSegment } from '../store/own-segments.ts'
 import type { FileTransaction } from '../store/transaction-record.ts'
@@ -45,6 +47,8 @@ export interface FileSyncParameters {
   store: NodeStore
   intake: Intake
   peers: PeerBook
+  /** Bytes of segments that may be on their way to the disk. */
+  memory: Semaphore
   /** Local segments `[from, to)`; the whole file without. Only those of the own shard count. */
   range?: { from: number; to: number } | undefined
   maxRequests: number
@@ -174,34 +178,58 @@ export class FileSync {
     }
   }
 
+  /** Takes what a peer gives, several segments on their way to the disk at a time, so that they share its syncs. */
   async #fetchFrom(peer: Peer, range: { from: number; to: number }): Promise<number> {
-    const { tx, intake } = this.#parameters
-    let stored = 0
+    const { tx, store, memory } = this.#parameters
     const request = new AbortController()
     const signal = AbortSignal.any([this.#abort.signal, request.signal])
+    const wanted = (index: number): boolean => this.#isMissing(index)
+    const takes = new Set<Promise<void>>()
+    let stored = 0
+    let failure: { error: unknown } | undefined
+    const fail = (error: unknown): void => {
+      failure ??= { error }
+      request.abort()
+    }
     try {
-      const wanted = (index: number): boolean => this.#isMissing(index)
-      const { shard } = this.#parameters.store
-      for await (const frame of peer.client.segments({ seq: tx.seq, ...range, shard, wanted }, signal)) {
-        let result: string
-        try {
-          if (frame.index < range.from || frame.index >= range.to) throw lied(peer, frame.index, 'was not asked for')
-          result = await intake.take({ root: tx.root, sizeBytes: tx.sizeBytes, ...frame }, tx)
-        } catch (error) {
-          if (error instanceof InvalidSegmentError) throw lied(peer, frame.index, error.message, error)
-          throw error
-        } finally {
-          frame.release()
-        }
-        if (result !== 'stored') continue
-        stored += 1
-        this.#stored += 1
-        this.#parameters.onStored?.(1)
+      for await (const frame of peer.client.segments({ seq: tx.seq, ...range, shard: store.shard, wanted }, signal)) {
+        const done = await memory.acquire(frame.data.length)
+        const take = this.#take(frame, peer, range)
+          .then((isNew) => {
+            if (isNew) stored += 1
+          }, fail)
+          .finally(() => {
+            frame.release()
+            done()
+            takes.delete(take)
+          })
+        takes.add(take)
       }
+    } catch (error) {
+      fail(error)
     } finally {
       request.abort()
     }
+    await Promise.all(takes)
+    if (failure) throw failure.error
     return stored
+  }
+
+  /** Verifies and stores one segment; returns whether it is new. */
+  async #take(frame: BorrowedFrame, peer: Peer, { from, to }: { from: number; to: number }): Promise<boolean> {
+    const { tx, intake, onStored } = this.#parameters
+    const { index, proof, data } = frame
+    if (index < from || index >= to) throw lied(peer, index, 'was not asked for')
+    try {
+      const segment = { root: tx.root, sizeBytes: tx.sizeBytes, index, proof, data }
+      if ((await intake.take(segment, tx)) !== 'stored') return false
+    } catch (error) {
+      if (error instanceof InvalidSegmentError) throw lied(peer, index, error.message, error)
+      throw error
+    }
+    this.#stored += 1
+    onStored?.(1)
+    return true
   }
 
   /** The peer with the least to do among those that keep the segment and have not failed at it. */

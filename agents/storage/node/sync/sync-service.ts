@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from '#kit/log.ts'
 import { NodeError } from '../error.ts'
 import type { Intake } from '../ingest/intake.ts'
+import type { Semaphore } from '../ingest/semaphore.ts'
 import type { NodeStore } from '../store/node-store.ts'
 import type { FileTransaction } from '../store/transaction-record.ts'
 import { FileSync, type FileSyncStatus } from './file-sync.ts'
@@ -11,6 +12,7 @@ export interface SyncServiceParameters {
   store: NodeStore
   intake: Intake
   peers: PeerBook
+  memory: Semaphore
   /** Fetch without being asked. */
   auto: boolean
   /** Fetch when asked over RPC. */
@@ -156,12 +158,13 @@ export class SyncService {
   }
 
   #begin(tx: FileTransaction, range?: { from: number; to: number }): void {
-    const { store, intake, peers, maxRequestsPerFile, segmentsPerRequest, onStored } = this.#parameters
+    const { store, intake, peers, memory, maxRequestsPerFile, segmentsPerRequest, onStored } = this.#parameters
     const sync = new FileSync({
       tx,
       store,
       intake,
       peers,
+      memory,
       range,
       maxRequests: maxRequestsPerFile,
       segmentsPerRequest,
