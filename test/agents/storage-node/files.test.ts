@@ -309,3 +309,28 @@ test('proves sectors against any flow root', async () => {
   assert.equal(climb(gap), now?.root)
   assert.equal((await rpcError(node.url, 'zgs_getSectorProof', 0, `0x${'77'.repeat(32)}`)).code, -32602)
 })
+
+// Sectors of a large file's padding are proved as well, also by a shard that keeps only some of the file.
+test('proves sectors in the padding of a file', async () => {
+  // 33 segments of data, padded to 36: one unit of 32 and one of 4, of which 3 segments are zeros.
+  const file = await makeFile(33 * 262_144, 22)
+  const seq = await net.submit(file)
+  for (const shard of ['0/1', '0/2', '1/2']) {
+    const node = await open({ shard })
+    const { tx } = await logged(node.url, seq)
+    await send(node, seq, file)
+    const [root] = await rpc<[Hash, number]>(node.url, 'zgs_getFlowContext')
+    for (const inFile of [33 * 1024, 34 * 1024 + 5, 36 * 1024 - 1]) {
+      const proof = await rpc<SectorProof | null>(node.url, 'zgs_getSectorProof', tx.startEntryIndex + inFile, null)
+      if (proof === null) {
+        assert.notEqual(shard, '0/1')
+        continue
+      }
+      assert.equal(climb(proof), root)
+      assert.equal(
+        proof.path.reduce((sum, isLeft, i) => sum + (isLeft ? 0 : 2 ** i), 0),
+        tx.startEntryIndex + inFile,
+      )
+    }
+  }
+})

@@ -1,4 +1,4 @@
-import { foldRoots, leafHashes, ZERO_ROOTS } from '#kernels/merkle.ts'
+import { foldRoots, hashPair, leafHashes, ZERO_ROOTS } from '#kernels/merkle.ts'
 import { type Hash, toHex } from '#protocol/hex.ts'
 import { HASH_BYTES, SEGMENT_HEIGHT, SEGMENT_SECTORS } from '#protocol/storage/constants.ts'
 import { segmentCount, segmentPaddedSectors } from '#protocol/storage/padding.ts'
@@ -6,6 +6,7 @@ import type { SegmentProof } from '#protocol/storage/segment-proof.ts'
 import { NodeError } from '../error.ts'
 import type { FlowUnit } from '../store/flow-store.ts'
 import type { NodeStore } from '../store/node-store.ts'
+import type { PieceRow } from '../store/object-store.ts'
 import type { FileTransaction } from '../store/transaction-record.ts'
 
 interface Steps {
@@ -91,7 +92,7 @@ async function stepsInFile({
   const index = Math.floor(inFile / SEGMENT_SECTORS)
   const inSegment = inFile % SEGMENT_SECTORS
   if (tx.objectId === undefined || tx.status === 'pruned') return undefined
-  if (index >= segmentCount(tx.sizeBytes)) return undefined
+  if (index >= segmentCount(tx.sizeBytes)) return stepsInPadding({ store, tx, index, unit })
   const piece = await store.objects.readPiece(tx.objectId, index)
   if (!piece) return undefined
   const leaves = leafHashes(piece.data, segmentPaddedSectors(tx.sizeBytes, index))
@@ -108,6 +109,69 @@ async function stepsInFile({
     siblings.push(piece.siblings.slice(at, at + HASH_BYTES))
   }
   return { leaf, siblings }
+}
+
+/** A segment of a large file's padding is zeros; what lies beside it is told by the pieces that are here. */
+function stepsInPadding({ store, tx, index, unit }: PaddingParameters): Steps | undefined {
+  const inside = Array.from({ length: Math.min(unit.level, SEGMENT_HEIGHT) }, (_, level) => zeroRoot(level))
+  const above = paddingSiblings({ store, tx, index, unit })
+  return above && { leaf: zeroRoot(0), siblings: [...inside, ...above] }
+}
+
+/**
+ * Siblings from the root of a padding segment up to the root of its unit, bottom first; undefined when no piece that is
+ * here tells one of them.
+ */
+export function paddingSiblings({ store, tx, index, unit }: PaddingParameters): Uint8Array[] | undefined {
+  const { objectId } = tx
+  if (objectId === undefined) return undefined
+  const dataSegments = segmentCount(tx.sizeBytes)
+  const unitSegment = (unit.startSector - tx.startSector) / SEGMENT_SECTORS
+  const siblings: Uint8Array[] = []
+  for (let level = SEGMENT_HEIGHT; level < unit.level; level++) {
+    const step = level - SEGMENT_HEIGHT
+    const width = 2 ** step
+    const own = Math.floor((index - unitSegment) / width)
+    const beside = own % 2 === 0 ? own + 1 : own - 1
+    const first = unitSegment + beside * width
+    if (first >= dataSegments) {
+      siblings.push(zeroRoot(level))
+      continue
+    }
+    // A piece of the sibling subtree leads up to its root; a piece of the own subtree has that root as its sibling.
+    const inside = store.objects.firstPieceIn(objectId, { from: first, to: first + width })
+    const near = store.objects.firstPieceIn(objectId, {
+      from: unitSegment + own * width,
+      to: unitSegment + (own + 1) * width,
+    })
+    const sibling = inside ? climb(inside, { unitSegment, steps: step }) : near && siblingAt(near.siblings, step)
+    if (!sibling) return undefined
+    siblings.push(sibling)
+  }
+  return siblings
+}
+
+/** Root of the subtree so many steps above a piece. */
+function climb(piece: PieceRow, { unitSegment, steps }: { unitSegment: number; steps: number }): Uint8Array {
+  let node = piece.root
+  for (let step = 0; step < steps; step++) {
+    const isLeft = Math.floor((piece.index - unitSegment) / 2 ** step) % 2 === 0
+    const sibling = siblingAt(piece.siblings, step)
+    node = isLeft ? hashPair(node, sibling) : hashPair(sibling, node)
+  }
+  return node
+}
+
+function siblingAt(siblings: Uint8Array, step: number): Uint8Array {
+  return siblings.slice(step * HASH_BYTES, (step + 1) * HASH_BYTES)
+}
+
+interface PaddingParameters {
+  store: NodeStore
+  tx: FileTransaction
+  /** Local number of the segment. */
+  index: number
+  unit: FlowUnit
 }
 
 function zeroRoot(level: number): Uint8Array {

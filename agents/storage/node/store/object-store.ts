@@ -170,6 +170,13 @@ export class ObjectStore {
     return row && readPieceRow(row)
   }
 
+  /** The first piece of a file within `[from, to)`. */
+  firstPieceIn(objectId: number, { from, to }: { from: number; to: number }): PieceRow | undefined {
+    const sql = `select ${PIECE_COLUMNS} from piece where object = ? and idx >= ? and idx < ? order by idx limit 1`
+    const row = this.#database.get<RawPiece>(sql, objectId, from, to)
+    return row && readPieceRow(row)
+  }
+
   /** Pieces whose content was last looked at longest ago, from a place on: for scrubbing. */
   piecesAfter({ objectId, index, limit }: { objectId: number; index: number; limit: number }): PieceRow[] {
     const sql = `select ${PIECE_COLUMNS} from piece where (object, idx) > (?, ?) order by object, idx limit ?`
