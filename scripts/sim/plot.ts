@@ -26,6 +26,7 @@ export function plot({ title, xLabel, yLabel, series, logX = false, logY = false
   const y = axis({ values: all.map(([, value]) => value), log: logY, from: HEIGHT - MARGIN.bottom, to: MARGIN.top })
   const parts = [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="12">`,
+    `<title>${title}</title>`,
     `<rect width="${WIDTH}" height="${HEIGHT}" fill="white"/>`,
     text({ x: MARGIN.left, y: 22, content: title, size: 15 }),
   ]

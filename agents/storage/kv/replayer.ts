@@ -132,7 +132,7 @@ export class Replayer {
         return file
       } catch (error) {
         if (signal.aborted || this.#historyChanged(generation, submission)) return undefined
-        this.#lastError = `submission ${seq} (${root}): ${error instanceof Error ? error.message : String(error)}`
+        this.#lastError = failureText(submission, error)
         log.warn({ seq, root, tries, of: maxDownloadTries, err: error }, 'the data of a submission could not be had')
       }
       if (tries < maxDownloadTries) await this.#pause(retryIntervalMs, signal)
@@ -149,7 +149,7 @@ export class Replayer {
       const limit = AbortSignal.any([signal, AbortSignal.timeout(downloadTimeoutMs)])
       await (await fetchStream(submission, limit))[Symbol.asyncDispose]()
     } catch (error) {
-      this.#lastError = `submission ${submission.seq}: ${error instanceof Error ? error.message : String(error)}`
+      this.#lastError = failureText(submission, error)
       return
     }
     if (store.result(submission.seq) !== DOWNLOAD_FAILED) return
@@ -175,4 +175,8 @@ export class Replayer {
       if (!signal.aborted) throw new KvError({ code: 'KV_DOWNLOAD', message: 'waiting failed', cause })
     }
   }
+}
+
+function failureText({ seq, root }: LoggedSubmission, error: unknown): string {
+  return `submission ${seq} (${root}): ${error instanceof Error ? error.message : String(error)}`
 }

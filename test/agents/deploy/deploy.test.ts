@@ -184,9 +184,9 @@ describe('deployWeightless', () => {
       },
     })
     await assert.rejects(first, InjectedFailure)
-    const parameters = parametersFor(account, { blocksPerEpoch: 77 })
+    const parameters = parametersFor(account, { blocksPerEpoch: 777 })
     const deployment = await deployWeightless({ chain, account, parameters, record })
-    assert.equal(deployment.parameters.blocksPerEpoch, 77)
+    assert.equal(deployment.parameters.blocksPerEpoch, 777)
     assert.equal(await nonceOf(account), 2 + contractNames.length)
   })
 
@@ -207,7 +207,7 @@ describe('deployWeightless', () => {
     const deployment = await deployWeightless({ chain, account, parameters, record })
     const refused = (code: string) => (error: unknown) => error instanceof DeployError && error.code === code
 
-    const others = parametersFor(account, { blocksPerEpoch: 99 })
+    const others = parametersFor(account, { blocksPerEpoch: 999 })
     await assert.rejects(deployWeightless({ chain, account, parameters: others, record }), refused('DEPLOY_RECORD'))
 
     const code = await chain.client.getCode({ address: deployment.contracts.FixedPriceMarket })
