@@ -14,6 +14,7 @@ import { DEV_ACCOUNTS, type LocalChain, startLocalChain } from '#kit/chain/local
 import { WeightlessError } from '#protocol/error.ts'
 import { deployWeightless } from '#scripts/deploy/deploy.ts'
 import { presets } from '#scripts/deploy/parameters.ts'
+import { agentEnvironment } from '#scripts/process/agent-environment.ts'
 
 const CLI = fileURLToPath(new URL('../../agents/cli/main.ts', import.meta.url))
 
@@ -56,6 +57,7 @@ export async function startStorageSetup({ signal }: { signal: AbortSignal }): Pr
     }
     await writeFile(config, JSON.stringify(settings))
     const node = spawn(process.execPath, [CLI, 'node', 'start', '--config', config], {
+      env: agentEnvironment(),
       stdio: ['ignore', 'inherit', 'inherit'],
     })
     closers.push(() => end(node))

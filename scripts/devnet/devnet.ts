@@ -7,6 +7,7 @@ import { deployWeightless } from '../deploy/deploy.ts'
 import { DeployError } from '../deploy/error.ts'
 import { type DeployParametersInput, presets } from '../deploy/parameters.ts'
 import { type Deployment, readDeployment } from '../deploy/record.ts'
+import { agentEnvironment } from '../process/agent-environment.ts'
 import {
   localUrl,
   type MinerPlan,
@@ -443,12 +444,6 @@ function minerNamesOf({
   shape: Pick<DevnetFile, 'nodesPerReplica'>
 }): string[] {
   return minerNames(miners === 'shards' ? shape.nodesPerReplica : miners)
-}
-
-/** Agents are configured by their files alone: what is set for other agents in this shell is not for them. */
-function agentEnvironment(): Record<string, string | undefined> {
-  const foreign = /^(WEIGHTLESS_|ZGS_NODE__|NODE_TEST_)/
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !foreign.test(name)))
 }
 
 function stateOf({ pid, restarts, lastEnd }: SupervisedProcess): string | undefined {
