@@ -24,7 +24,7 @@ const stages: readonly Stage[] = [
     files: ['test/contracts/**/*.ts'],
   }),
   nodeStage({ name: 'agents', files: ['test/agents/**/*.test.ts'] }),
-  nodeStage({ name: 'compat', files: ['test/compat/**/*.test.ts'] }),
+  nodeStage({ name: 'compat', files: ['test/compat/**/*.test.ts'], fileLimitMs: 600_000 }),
   // Whole systems start six processes each: one at a time, so that their waits mean something on two cores.
   nodeStage({ name: 'e2e', files: ['test/e2e/**/*.test.ts'], concurrency: 1 }),
 ]

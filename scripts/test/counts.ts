@@ -5,6 +5,14 @@ export interface StageCounts {
   skipped: number
 }
 
+/** How far one test file came. */
+export interface FileProgress extends StageCounts {
+  /** Names of tests and suites under way. */
+  running: string[]
+  /** All its tests have ended. */
+  isComplete: boolean
+}
+
 /** Adds stages up. */
 export function sumCounts(stages: readonly StageCounts[]): StageCounts {
   return stages.reduce(
@@ -22,13 +30,12 @@ export function countsLine({ passed, failed, skipped }: StageCounts): string {
   return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`
 }
 
-/** Reads counts that a stage wrote; undefined when they are missing or malformed. */
-export function parseCounts(text: string): StageCounts | undefined {
+/** Reads what the reporter of a test file wrote; undefined when it wrote nothing, or nothing whole. */
+export function parseProgress(text: string): FileProgress | undefined {
   try {
-    const value: Partial<StageCounts> = JSON.parse(text)
-    const { passed, failed, skipped } = value
-    if (![passed, failed, skipped].every((count) => Number.isSafeInteger(count) && Number(count) >= 0)) return undefined
-    return { passed: Number(passed), failed: Number(failed), skipped: Number(skipped) }
+    const { passed, failed, skipped, running, isComplete }: Partial<FileProgress> = JSON.parse(text)
+    if (passed === undefined || failed === undefined || skipped === undefined) return undefined
+    return { passed, failed, skipped, running: running ?? [], isComplete: isComplete === true }
   } catch {
     return undefined
   }

@@ -1,9 +1,8 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { availableParallelism, tmpdir } from 'node:os'
-import path from 'node:path'
+import { availableParallelism } from 'node:os'
 import { matchingFiles } from '../build/content-hash.ts'
 import { type CommandResult, runCommand } from '../process/run-command.ts'
-import { parseCounts, type StageCounts } from './counts.ts'
+import { type StageCounts, sumCounts } from './counts.ts'
+import { failureText, outcomeLine, runTestFile, type TestFileOutcome } from './test-file.ts'
 
 /** One part of the test command. */
 export interface Stage {
@@ -66,43 +65,43 @@ export function hardhatCounts(output: string): StageCounts | undefined {
   return { passed, failed: last('failing') ?? 0, skipped: (last('pending') ?? 0) + (last('skipped') ?? 0) }
 }
 
-/** Files run by `node --test`, each in a process of its own, `concurrency` at a time. */
+/**
+ * Files of `node:test`, each run by a process of its own, `concurrency` at a time. A file that runs past its limit is
+ * ended with everything it started, and has failed.
+ */
 export function nodeStage({
   name,
   files,
   concurrency = availableParallelism(),
+  fileLimitMs = 300_000,
 }: {
   name: string
   files: readonly string[]
   concurrency?: number
+  fileLimitMs?: number
 }): Stage {
   return {
     name,
     kind: 'tests',
-    run: async ({ root, echo }) => {
-      const tests = matchingFiles({ root, patterns: files })
-      if (tests.length === 0) return noTests(files)
-      const scratch = mkdtempSync(path.join(tmpdir(), 'weightless-test-'))
-      try {
-        const countsFile = path.join(scratch, 'counts.json')
-        const result = await runCommand({
-          command: [
-            'node',
-            '--test',
-            `--test-concurrency=${concurrency}`,
-            '--test-timeout=300000',
-            `--test-reporter=${path.join(root, 'scripts/test/node-reporter.ts')}`,
-            ...tests,
-          ],
-          cwd: root,
-          timeoutMs: 1_200_000,
-          echo,
-          env: { WEIGHTLESS_TEST_COUNTS: countsFile, NO_COLOR: '1', NODE_NO_WARNINGS: '1' },
-        })
-        const counts = existsSync(countsFile) ? parseCounts(readFileSync(countsFile, 'utf8')) : undefined
-        return judge({ result, counts })
-      } finally {
-        rmSync(scratch, { recursive: true, force: true })
+    run: async ({ root, echo = () => {} }) => {
+      const started = performance.now()
+      const waiting = matchingFiles({ root, patterns: files })
+      if (waiting.length === 0) return noTests(files)
+      const outcomes: TestFileOutcome[] = []
+      const lane = async () => {
+        for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+          const outcome = await runTestFile({ root, file, limitMs: fileLimitMs })
+          outcomes.push(outcome)
+          echo(outcomeLine(outcome))
+        }
+      }
+      await Promise.all(Array.from({ length: concurrency }, lane))
+      const failures = outcomes.filter(({ counts }) => counts.failed > 0).map(failureText)
+      for (const text of failures) echo(text)
+      return {
+        counts: sumCounts(outcomes.map(({ counts }) => counts)),
+        output: [...outcomes.map(outcomeLine), ...failures].join(''),
+        durationMs: performance.now() - started,
       }
     },
   }

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { identifyProcess } from '#scripts/devnet/process-identity.ts'
 import { countsLine, sumCounts } from '#scripts/test/counts.ts'
 import { checkStage, hardhatCounts, hardhatStage, nodeStage } from '#scripts/test/stages.ts'
 
@@ -48,6 +49,8 @@ describe('the test command', () => {
 
   for (const [what, text] of Object.entries({
     'a file that crashes before its tests': 'throw new Error("broken file")',
+    'a file that never ends': `${header}test('x', () => {})\nsetInterval(() => {}, 1000)`,
+    'a test that never ends': `${header}test('x', () => new Promise(() => setInterval(() => {}, 1000)))`,
     'a file that ends the process': `${header}test('x', () => process.exit(0))\ntest('y', () => {})`,
     'a file without a test': 'console.log("nothing here")',
     'a hook that fails': `${header}describe('d', () => { before(() => { throw new Error('hook') }); it('x', () => {}) })`,
@@ -57,11 +60,27 @@ describe('the test command', () => {
       rmSync(path.join(root, 'c'), { recursive: true, force: true })
       write('c/bad.test.cjs', text)
       write('c/good.test.cjs', `${header}test('fine', () => {})`)
-      const { counts } = await nodeStage({ name: 'n', files: ['c/*.test.cjs'] }).run({ root })
+      const { counts } = await nodeStage({ name: 'n', files: ['c/*.test.cjs'], fileLimitMs: 3_000 }).run({ root })
       assert.ok(counts.failed >= 1, JSON.stringify(counts))
       assert.ok(counts.passed >= 1, 'the other file still counts')
     })
   }
+
+  it('says in which test a file hung, and ends what the file started', async () => {
+    write(
+      'e/hang.test.cjs',
+      `${header}const { spawn } = require('node:child_process')
+      describe('outer', () => it('waits for ever', () => new Promise(() => {
+        const child = spawn('sleep', ['1000'])
+        console.log('child ' + child.pid)
+      })))`,
+    )
+    const { output } = await nodeStage({ name: 'n', files: ['e/*.test.cjs'], fileLimitMs: 3_000 }).run({ root })
+    assert.match(output, /did not end in time, in: .*waits for ever/)
+    const child = Number(/child (\d+)/.exec(output)?.[1])
+    assert.ok(child > 1)
+    assert.equal(identifyProcess(child), undefined)
+  })
 
   it('fails when there is no test file at all', async () => {
     const { counts, problem } = await nodeStage({ name: 'n', files: ['nowhere/**/*.test.ts'] }).run({ root })
