@@ -62,7 +62,8 @@ export interface Holder extends Candidate {
 }
 
 /**
- * Ask every node that may have the file: those the indexer names for it, or all nodes when it names none.
+ * Ask every node that may have the file: those the indexer names for it, and all nodes when it names none or one of them
+ * does not answer.
  *
  * @throws RootUnknownError when no node knows it
  */
@@ -71,22 +72,35 @@ export async function findHolders(
   { root, txSeq, signal }: FileInfoParameters,
 ): Promise<{ holders: Holder[]; failed: NodeAttempt[] }> {
   const failed: NodeAttempt[] = []
-  const candidates = await candidatesFor(connection, { root, signal, failed })
-  const query = txSeq !== undefined ? { txSeq } : root !== undefined ? { root, needAvailable: true } : undefined
-  if (query === undefined) throw new TypeError('give root or txSeq')
-  const asked = await Promise.all(
-    candidates.map(async (entry): Promise<Holder | undefined> => {
-      try {
-        const info = await entry.node.fileInfo(query, { signal })
-        return info === null ? undefined : { ...entry, info }
-      } catch (error) {
-        signal?.throwIfAborted()
-        failed.push({ url: entry.node.url, reason: reasonOf(error) })
-        return undefined
-      }
-    }),
-  )
-  const holders = asked.filter((entry) => entry !== undefined)
+  const query = queryOf({ root, txSeq })
+  async function ask(some: readonly Candidate[]): Promise<Holder[]> {
+    const answers = await Promise.all(
+      some.map(async (entry): Promise<Holder | undefined> => {
+        try {
+          const info = await entry.node.fileInfo(query, { signal })
+          return info === null ? undefined : { ...entry, info }
+        } catch (error) {
+          signal?.throwIfAborted()
+          failed.push({ url: entry.node.url, reason: reasonOf(error) })
+          return undefined
+        }
+      }),
+    )
+    return answers.filter((entry) => entry !== undefined)
+  }
+
+  const located = await locatedBy(connection, { root, signal })
+  const holders = await ask(located)
+  let candidates = located
+  // What the indexer remembers may be behind: where one of its nodes does not answer, any other may hold the file too.
+  if (located.length === 0 || failed.length > 0) {
+    const listed = await listNodes(connection, { signal })
+    failed.push(...listed.failed)
+    const known = new Set(located.map(({ node }) => node.url))
+    const others = listed.nodes.filter(({ node }) => !known.has(node.url))
+    holders.push(...(await ask(others)))
+    candidates = [...located, ...others]
+  }
   if (holders.length === 0) {
     const [first] = failed
     if (first !== undefined && failed.length >= candidates.length) throw new NodeUnreachableError(first)
@@ -99,17 +113,20 @@ export async function findHolders(
   return { holders, failed }
 }
 
-async function candidatesFor(
+function queryOf({ root, txSeq }: Pick<FileInfoParameters, 'root' | 'txSeq'>) {
+  if (txSeq !== undefined) return { txSeq }
+  if (root !== undefined) return { root, needAvailable: true }
+  throw new TypeError('give root or txSeq')
+}
+
+/** The nodes that the indexer names for a file; none where there is no indexer to ask. */
+async function locatedBy(
   connection: StorageConnection,
-  { root, signal, failed }: { root: Hash | undefined; signal: AbortSignal | undefined; failed: NodeAttempt[] },
+  { root, signal }: { root: Hash | undefined; signal: AbortSignal | undefined },
 ): Promise<Candidate[]> {
-  if (connection.nodeUrls.length === 0 && connection.indexer !== undefined && root !== undefined) {
-    const located = await connection.indexer.locations({ root }, { signal })
-    if (located.length > 0) return uniqueByUrl(located.map((listed) => candidate(connection, listed, true)))
-  }
-  const listed = await listNodes(connection, { signal })
-  failed.push(...listed.failed)
-  return listed.nodes
+  if (connection.nodeUrls.length > 0 || connection.indexer === undefined || root === undefined) return []
+  const located = await connection.indexer.locations({ root }, { signal })
+  return uniqueByUrl(located.map((listed) => candidate(connection, listed, true)))
 }
 
 function unknownFile(
