@@ -174,6 +174,8 @@ class Run {
       for (const index of left) this.#ledger.giveBack({ url, index, reason: 'does not have it', final: true })
     } catch (error) {
       await Promise.all(tasks)
+      // A node that breaks off after giving something brings the download on: only tries without progress count.
+      if (left.size < indexes.length) source.failures = 0
       await this.#afterFailure(source, indexes, bad ?? error)
     } finally {
       this.#requests.delete(request)

@@ -203,8 +203,12 @@ describe(`transfers under faults (seed ${seed})`, () => {
     await both.storage.download({ root, to })
     assert.deepEqual(new Uint8Array(await readFile(to)), bytes)
 
-    near(0).fault = (request) =>
-      isFetch(request) ? { type: 'cut-answer', afterBytes: 700_000 + random(300_000) } : undefined
+    let generous = 3
+    near(0).fault = (request) => {
+      if (!isFetch(request)) return undefined
+      generous -= 1
+      return { type: 'cut-answer', afterBytes: generous < 0 ? random(1_000) : 700_000 + random(300_000) }
+    }
     const one = await client([0], { attempts: 2 })
     const later = join(network.dir, 'resumed')
     await assert.rejects(one.storage.download({ root, to: later }), { code: 'NODE_LACKS_SEGMENT' })
