@@ -16,6 +16,7 @@ export const COMMAND_FILES: readonly { file: string; names: readonly string[] }[
   { file: 'download', names: ['download'] },
   { file: 'info', names: ['info'] },
   { file: 'status', names: ['status'] },
+  { file: 'storage', names: ['storage'] },
   { file: 'key', names: ['key'] },
   { file: 'node', names: ['node'] },
   { file: 'indexer', names: ['indexer'] },

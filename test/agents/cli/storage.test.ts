@@ -48,6 +48,18 @@ describe(`weightless upload, download, info, status (seed ${seed})`, () => {
   })
   after(() => network.stop())
 
+  test('storage cost quotes what an upload then pays', async () => {
+    const { answer: quote } = await json(['storage', 'cost', '700000'])
+    assert.equal(quote.chargedBytes % 256, 0)
+    await file('quoted.bin', 700_000)
+    const { answer: paid } = await json(['upload', 'quoted.bin'])
+    assert.equal(quote.feeWei, paid.feeWei)
+    const text = await run(['storage', 'cost', '1.5MiB'])
+    assert.match(text.stdout, /1572864 bytes .*charged as 6144 sectors/)
+    assert.equal((await run(['storage', 'cost', 'much'])).code, 2)
+    assert.equal((await run(['storage', 'cost', '0'])).code, 1)
+  })
+
   test('inside a devnet folder no flag is needed; scripts find the root in the usual line', async () => {
     const bytes = await file('plain.bin', 800_000)
     const up = await run(['upload', 'plain.bin'])
