@@ -25,6 +25,8 @@ export interface AgentCommandParameters<S extends z.ZodObject> {
   envPrefix: string
   aliases?: Readonly<Record<string, ConfigAlias>> | undefined
   aliasEnvPrefix?: string | undefined
+  /** Limit of each closer, in milliseconds. Default 10,000. */
+  closeLimitMs?: number | undefined
   /** Starts the agent; closers are registered on `context`. */
   start: (config: z.output<S>, context: AgentContext & { log: Logger }) => Promise<unknown>
 }
@@ -53,7 +55,10 @@ export function addStartCommand<S extends z.ZodObject>(parameters: AgentCommandP
       })
       const log = createLog({ name, ...(config as unknown as AgentConfig).log })
       for (const warning of warnings) log.warn(warning)
-      await runAgent({ name, log, start: (context) => parameters.start(config, { ...context, log }) })
+      await runAgent({
+        ...{ name, log, closeLimitMs: parameters.closeLimitMs },
+        start: (context) => parameters.start(config, { ...context, log }),
+      })
     })
   for (const { flag } of keys) start.addOption(new Option(`${flag} <value>`).hideHelp())
   return start
