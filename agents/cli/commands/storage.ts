@@ -19,7 +19,7 @@ const UNITS: Readonly<Record<string, number>> = {
   GB: 1e9,
   TB: 1e12,
 }
-const SECONDS_PER_DAY = 86_400
+const SECONDS_PER_HOUR = 3_600
 
 /** `weightless storage cost SIZE` */
 export function register(program: Command, io: CliIo): void {
@@ -45,12 +45,17 @@ async function runCost({ size, options, io }: { size: string; options: GlobalOpt
         `size      ${sizeBytes} bytes (${formatBytes(sizeBytes)}), charged as ${sectors} sectors (${formatBytes(chargedBytes)})`,
         `price     ${pricePerSectorWei} wei per sector`,
         `fee       ${feeWei} wei (${formatEther(feeWei)} coins), gas apart`,
-        ...(lifetimeSeconds === undefined ? [] : [`pays for  ${(lifetimeSeconds / SECONDS_PER_DAY).toFixed(1)} days`]),
+        ...(lifetimeSeconds === undefined ? [] : [`pays for  ${lifetimeText(lifetimeSeconds)}`]),
       ],
     })
   } finally {
     await client.close()
   }
+}
+
+function lifetimeText(seconds: number): string {
+  const hours = seconds / SECONDS_PER_HOUR
+  return hours < 48 ? `${hours.toFixed(1)} hours` : `${(hours / 24).toFixed(1)} days`
 }
 
 function parseSize(text: string): number {

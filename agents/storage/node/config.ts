@@ -75,7 +75,7 @@ const rpcSection = z.object({
     .describe('Memory for JSON-RPC requests under way; more wait their turn'),
   maxUploads: z.number().int().min(1).default(64).describe('Binary uploads served at a time; more wait their turn'),
   maxWriteMemoryBytes: configBytes({ min: 2 ** 20 })
-    .default(16 * 2 ** 20)
+    .default(8 * 2 ** 20)
     .describe('Memory for segments being checked and written; more wait their turn'),
   stallTimeoutMs: configDurationMs({ min: 100 })
     .default(30_000)
