@@ -83,7 +83,7 @@ export const minerConfigSchema = z.object({
         .number()
         .int()
         .min(0)
-        .max(9)
+        .max(19)
         .optional()
         .describe('Use this publicly known account instead; on chain 31337 of this machine only'),
     })

@@ -1,7 +1,14 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { stringify } from 'smol-toml'
 import type { Deployment } from '../deploy/record.ts'
+import { type DevnetAgent, devnetHost, localUrl } from './agent.ts'
+import { jsonRpc } from './health.ts'
 import type { DevnetLayout } from './layout.ts'
+
+/** What every agent of a devnet is told. */
+export interface AgentSetting {
+  layout: DevnetLayout
+  rpcUrl: string
+  deployment: Deployment
+}
 
 /** One storage node of a devnet. */
 export interface NodePlan {
@@ -20,13 +27,6 @@ export interface MinerPlan {
   port: number
   /** Which of the chain's well-known accounts pays its gas and earns. */
   devAccount: number
-}
-
-const host = '127.0.0.1'
-
-/** Where something listens, as others reach it. */
-export function localUrl(port: number): string {
-  return `http://${host}:${port}`
 }
 
 /** Names and shards of all nodes: each replica is a whole group of shards. */
@@ -71,23 +71,18 @@ export function planMiners({
   }))
 }
 
-/** Writes the configuration of a storage node, as an operator would. */
-export function writeNodeConfig({
-  layout,
+/** A storage node. */
+export function nodeAgent({
+  setting: { layout, rpcUrl, deployment },
   node,
   nodes,
-  rpcUrl,
-  deployment,
 }: {
-  layout: DevnetLayout
+  setting: AgentSetting
   node: NodePlan
   nodes: readonly NodePlan[]
-  rpcUrl: string
-  deployment: Deployment
-}): void {
-  writeConfig({
-    layout,
-    name: node.name,
+}): DevnetAgent {
+  return {
+    ...{ name: node.name, command: 'node', port: node.port },
     config: {
       data: { dir: `${layout.agentDirectory(node.name)}/data`, shard: node.shard },
       chain: {
@@ -100,59 +95,57 @@ export function writeNodeConfig({
         confirmations: 0,
         pollIntervalMs: 200,
       },
-      rpc: { listen: `${host}:${node.port}`, listenAdmin: `${host}:${node.adminPort}` },
+      rpc: { listen: `${devnetHost}:${node.port}`, listenAdmin: `${devnetHost}:${node.adminPort}` },
       sync: {
         peers: nodes.filter(({ name }) => name !== node.name).map(({ port }) => localUrl(port)),
         publicUrl: localUrl(node.port),
       },
     },
-  })
+  }
 }
 
-/** Writes the configuration of the indexer. */
-export function writeIndexerConfig({
-  layout,
+/** The indexer over all nodes. It is ready when it lists them: from then on it sends clients to all of them. */
+export function indexerAgent({
+  setting: { deployment },
   port,
   nodes,
-  deployment,
 }: {
-  layout: DevnetLayout
+  setting: AgentSetting
   port: number
   nodes: readonly NodePlan[]
-  deployment: Deployment
-}): void {
-  writeConfig({
-    layout,
-    name: 'indexer',
+}): DevnetAgent {
+  return {
+    ...{ name: 'indexer', command: 'indexer', port },
     config: {
-      host,
+      host: devnetHost,
       port,
       nodes: nodes.map((node) => localUrl(node.port)),
       chainId: deployment.chainId,
       flowAddress: deployment.contracts.Flow,
       updateIntervalMs: 2_000,
     },
-  })
+    alsoCheck: async (signal) => {
+      const answer = await jsonRpc({ url: localUrl(port), method: 'indexer_getShardedNodes', signal })
+      const listed = JSON.stringify(answer)
+      const missing = nodes.filter((node) => !listed.includes(`:${node.port}"`)).map(({ name }) => name)
+      if (missing.length > 0) throw new Error(`does not list ${missing.join(', ')} yet`)
+    },
+  }
 }
 
-/** Writes the configuration of the miner of one shard. */
-export function writeMinerConfig({
-  layout,
+/** The miner of one shard. */
+export function minerAgent({
+  setting: { layout, rpcUrl, deployment },
   miner,
   nodes,
-  rpcUrl,
-  deployment,
 }: {
-  layout: DevnetLayout
+  setting: AgentSetting
   miner: MinerPlan
   nodes: readonly NodePlan[]
-  rpcUrl: string
-  deployment: Deployment
-}): void {
+}): DevnetAgent {
   const { Flow, PoraMine, StorageReward } = deployment.contracts
-  writeConfig({
-    layout,
-    name: miner.name,
+  return {
+    ...{ name: miner.name, command: 'miner', port: miner.port },
     config: {
       data: { dir: `${layout.agentDirectory(miner.name)}/data`, shard: miner.shard, minFreeBytes: '256 MiB' },
       chain: {
@@ -168,21 +161,7 @@ export function writeMinerConfig({
       mining: { threads: 1, cpuPercent: 10 },
       key: { devAccount: miner.devAccount },
       rewards: { withdrawAboveWei: 1 },
-      listen: `${host}:${miner.port}`,
+      listen: `${devnetHost}:${miner.port}`,
     },
-  })
-}
-
-function writeConfig({
-  layout,
-  name,
-  config,
-}: {
-  layout: DevnetLayout
-  name: string
-  config: Record<string, unknown>
-}): void {
-  mkdirSync(layout.agentDirectory(name), { recursive: true })
-  const head = '# Written by `weightless up` at every start: changes made here are lost.\n'
-  writeFileSync(layout.agentConfigFile(name), head + stringify(config))
+  }
 }
