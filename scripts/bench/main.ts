@@ -8,6 +8,7 @@ const benches: Record<string, { about: string; load: () => Promise<BenchModule> 
   merkle: { about: 'Merkle root of a file, against 0g-ts-sdk', load: () => import('./merkle.ts') },
   upload: { about: 'upload to two storage nodes', load: () => import('./upload.ts') },
   download: { about: 'verified download, against plain HTTP', load: () => import('./download.ts') },
+  sync: { about: 'a fresh replica that catches up', load: () => import('./sync.ts') },
   pora: { about: 'PoRA attempts of one core, against native hashes', load: () => import('./pora.ts') },
   seal: { about: 'sealing on one core, against hash-wasm', load: () => import('./seal.ts') },
   kv: { about: 'replay of 100,000 keys of the key-value layer', load: () => import('./kv.ts') },

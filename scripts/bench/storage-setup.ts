@@ -30,6 +30,15 @@ export interface StorageSetup {
   readonly client: Client
   /** A folder on the disk that the node writes to as well. */
   readonly dir: string
+  /** Starts a further node of the same network, in a process of its own. */
+  addNode(parameters: { name: string; sync: Record<string, unknown> }): Promise<BenchNode>
+  stop(): Promise<void>
+}
+
+/** A storage node in a process of its own. */
+export interface BenchNode {
+  readonly url: string
+  readonly pid: number
   stop(): Promise<void>
 }
 
@@ -46,36 +55,67 @@ export async function startStorageSetup({ signal }: { signal: AbortSignal }): Pr
     const chain = await startLocalChain({ signal })
     closers.push(() => chain.stop())
     const { flow, block } = await deploy(chain)
-    const port = await freePort()
-    const config = join(dir, 'node.json')
-    const settings = {
-      data: { dir: join(dir, 'node') },
-      chain: { rpcUrls: [chain.url], flow, startBlock: block, confirmations: 0, pollIntervalMs: 50 },
-      rpc: { listen: `127.0.0.1:${port}`, listenAdmin: '127.0.0.1:0' },
-      sync: { auto: false },
-      log: { level: 'warn' },
+    const network = { dir, chain, flow, block, signal }
+    const addNode: StorageSetup['addNode'] = async (parameters) => {
+      const node = await startNode({ ...network, ...parameters })
+      closers.push(() => node.stop())
+      return node
     }
-    await writeFile(config, JSON.stringify(settings))
-    const node = spawn(process.execPath, [CLI, 'node', 'start', '--config', config], {
-      env: agentEnvironment(),
-      stdio: ['ignore', 'inherit', 'inherit'],
-    })
-    closers.push(() => end(node))
-    const nodeUrl = `http://127.0.0.1:${port}`
-    await waitForNode({ url: nodeUrl, node, signal })
+    const node = await addNode({ name: 'node', sync: { auto: false } })
     const client = await connect({
       rpcUrl: chain.url,
-      nodes: [nodeUrl],
+      nodes: [node.url],
       account: privateKeyToAccount(BENCH_KEY),
       journalDir: join(dir, 'journal'),
       limits: { pollIntervalMs: 20 },
     })
     closers.push(() => client.close())
-    return { chain, flow, nodeUrl, nodePid: node.pid ?? 0, client, dir, stop }
+    return { chain, flow, nodeUrl: node.url, nodePid: node.pid, client, dir, addNode, stop }
   } catch (error) {
     await stop()
     throw error
   }
+}
+
+async function startNode({
+  dir,
+  chain,
+  flow,
+  block,
+  signal,
+  name,
+  sync,
+}: {
+  dir: string
+  chain: LocalChain
+  flow: `0x${string}`
+  block: number
+  signal: AbortSignal
+  name: string
+  sync: Record<string, unknown>
+}): Promise<BenchNode> {
+  const port = await freePort()
+  const config = join(dir, `${name}.json`)
+  const settings = {
+    data: { dir: join(dir, name) },
+    chain: { rpcUrls: [chain.url], flow, startBlock: block, confirmations: 0, pollIntervalMs: 50 },
+    rpc: { listen: `127.0.0.1:${port}`, listenAdmin: '127.0.0.1:0' },
+    sync,
+    log: { level: 'warn' },
+  }
+  await writeFile(config, JSON.stringify(settings))
+  const node = spawn(process.execPath, [CLI, 'node', 'start', '--config', config], {
+    env: agentEnvironment(),
+    stdio: ['ignore', 'inherit', 'inherit'],
+  })
+  const url = `http://127.0.0.1:${port}`
+  try {
+    await waitForNode({ url, node, signal })
+  } catch (error) {
+    await end(node)
+    throw error
+  }
+  return { url, pid: node.pid ?? 0, stop: () => end(node) }
 }
 
 async function deploy(local: LocalChain): Promise<{ flow: `0x${string}`; block: number }> {
