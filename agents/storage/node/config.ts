@@ -115,9 +115,11 @@ const cacheSection = z.object({
 const syncSection = z.object({
   auto: z.boolean().default(true).describe('Fetch missing files from peers without being asked'),
   byRpc: z.boolean().default(true).describe('Allow admin_startSyncFile and admin_startSyncChunks'),
-  peers: z.array(configUrl()).default([]).describe('Addresses of other nodes'),
+  peers: z.array(configUrl()).default([]).describe('Addresses of other nodes; one that knows others is enough'),
   indexerUrls: z.array(configUrl()).default([]).describe('Indexers that know further nodes'),
-  publicUrl: configUrl().optional().describe('Address under which others reach this node; left out of its own peers'),
+  publicUrl: configUrl()
+    .optional()
+    .describe('Address under which others reach this node. With it the node makes itself known to them'),
   peerRefreshMs: configDurationMs({ min: 50 }).default(30_000).describe('How often peers are asked how they are'),
   graceMs: configDurationMs()
     .default(20_000)

@@ -35,6 +35,7 @@ export type NodeErrorCode =
   | 'PEER_STALLED'
   | 'PEER_LIED'
   | 'SYNC_DISABLED'
+  | 'NODE_KEY'
 
 /** What a storage node refuses or fails at; `code` is stable, `details` name the file, segment, limit or peer. */
 export class NodeError extends WeightlessError {

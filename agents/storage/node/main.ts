@@ -19,7 +19,9 @@ import { FileReader } from './serve/file-reader.ts'
 import { openServers } from './servers.ts'
 import { NodeStore } from './store/node-store.ts'
 import type { BulkDisk } from './store/slot-files.ts'
+import { loadNodeKey } from './sync/node-key.ts'
 import { PeerBook } from './sync/peer-book.ts'
+import { PeerExchange } from './sync/peer-exchange.ts'
 import { SyncService } from './sync/sync-service.ts'
 import { dropExpired } from './upkeep/expiry.ts'
 import { repeat } from './upkeep/loop.ts'
@@ -204,6 +206,12 @@ async function assemble(
   stack.defer('peers', () => peers.stopped())
   stack.defer('sync', () => sync.stopped())
 
+  const exchange = new PeerExchange({
+    ...{ key: await loadNodeKey(config.data.dir), identity, publicUrl: config.sync.publicUrl, peers, log, now },
+    shard: () => store.shard,
+    random: context.random,
+  })
+
   const servers = await openServers({
     config,
     log,
@@ -215,6 +223,7 @@ async function assemble(
     memory,
     logSync,
     peers,
+    exchange,
     sync,
     identity,
     instance,
@@ -262,7 +271,7 @@ async function assemble(
   stack.defer('upkeep', () => Promise.all(loops))
   // First of all: nobody needs to wait for an answer of the chain any more.
   stack.defer('chain calls', () => chain.close())
-  peers.start()
+  peers.start(exchange)
   sync.start()
   log.info(
     { url, adminUrl, chainId: chain.id, flow: identity.flow, shard: formatShard(store.shard) },

@@ -9,6 +9,7 @@ import type { NodeConfig } from './config.ts'
 import type { NodeError } from './error.ts'
 import { checkHealth } from './health.ts'
 import { registerFlowRoutes } from './http/flow-routes.ts'
+import { registerPeerRoutes } from './http/peer-routes.ts'
 import { registerSegmentRoutes } from './http/segment-routes.ts'
 import type { Intake } from './ingest/intake.ts'
 import type { SegmentBuffers } from './ingest/segment-buffers.ts'
@@ -18,6 +19,7 @@ import { zgsMethods } from './rpc/zgs.ts'
 import type { FileReader } from './serve/file-reader.ts'
 import type { NodeStore } from './store/node-store.ts'
 import type { PeerBook } from './sync/peer-book.ts'
+import type { PeerExchange } from './sync/peer-exchange.ts'
 import type { SyncService } from './sync/sync-service.ts'
 
 export interface ServersParameters {
@@ -32,6 +34,7 @@ export interface ServersParameters {
   memory: Semaphore
   logSync: LogSync
   peers: PeerBook
+  exchange: PeerExchange
   sync: SyncService
   identity: { chainId: number; flow: Hex }
   /** Of this run. */
@@ -91,6 +94,7 @@ export async function openServers(parameters: ServersParameters): Promise<Server
     stallTimeoutMs: config.rpc.stallTimeoutMs,
     status: () => ({
       instance,
+      nodeId: parameters.exchange.nodeId,
       ...identity,
       shard: store.shard,
       nextTxSeq: store.transactions.nextSeq,
@@ -99,6 +103,7 @@ export async function openServers(parameters: ServersParameters): Promise<Server
     }),
   })
 
+  registerPeerRoutes({ app: server.app, exchange: parameters.exchange })
   registerFlowRoutes({ app: server.app, store, stallTimeoutMs: config.rpc.stallTimeoutMs })
 
   const adminServer = shared ? undefined : await openAdminServer(parameters, health)

@@ -199,6 +199,8 @@ function describePeer(peer: Peer): object {
     latencyMs: peer.latencyMs ?? null,
     lastError: peer.lastError ?? null,
     lies: peer.lies,
+    source: peer.source,
+    nodeId: peer.record?.nodeId ?? null,
   }
 }
 

@@ -2,10 +2,12 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { z } from 'zod'
 import { createJsonRpcClient } from '#kit/http/json-rpc-client.ts'
 import type { Logger } from '#kit/log.ts'
+import type { SignedPeerRecord } from '#protocol/storage/peer-record.ts'
 import { type ShardConfig, shardOwns } from '#protocol/storage/shard.ts'
 import { NodeError, reasonOf } from '../error.ts'
 import type { SegmentBuffers } from '../ingest/segment-buffers.ts'
 import { PeerClient } from './peer-client.ts'
+import type { PeerExchange } from './peer-exchange.ts'
 
 /** How a peer is seen at present. `self` and `foreign` ones are never asked. */
 export type PeerState = 'unknown' | 'up' | 'down' | 'banned' | 'foreign' | 'self'
@@ -15,8 +17,12 @@ export interface Peer {
   readonly url: string
   readonly client: PeerClient
   /** Who named it. */
-  readonly source: 'config' | 'indexer'
+  readonly source: 'config' | 'indexer' | 'record'
   state: PeerState
+  /** Its own record, once it answered as the node that the record names. */
+  record: SignedPeerRecord | undefined
+  /** A record with its address, of which nobody knows yet whether it is its own. */
+  claim: SignedPeerRecord | undefined
   shard: ShardConfig | undefined
   nextTxSeq: number
   lastSeenMs: number | undefined
@@ -46,6 +52,8 @@ export interface PeerBookParameters {
 }
 
 const MAX_PEERS = 1_000
+/** Of these, so many known by record alone: strangers must not push out those of the operator. */
+const MAX_RECORDED = 800
 const ASK_AT_ONCE = 8
 const STATUS_TIMEOUT_MS = 5_000
 const REST_MIN_MS = 1_000
@@ -76,15 +84,24 @@ export class PeerBook {
     for (const url of parameters.peers) this.#add(url, 'config')
   }
 
-  /** Keeps the book up to date until the signal aborts. */
-  start(): void {
-    this.#done ??= this.#run()
+  /** Keeps the book up to date until the signal aborts, with what other nodes tell. */
+  start(exchange?: PeerExchange): void {
+    this.#done ??= this.#run(exchange)
   }
 
   /** Waits for the loop after an abort. */
   async stopped(): Promise<void> {
     await this.#done
     for (const { client } of this.#peers.values()) client.close()
+  }
+
+  /** Takes a record whose signature is right. It counts once the node at its address answers as the one it names. */
+  addRecord(record: SignedPeerRecord): void {
+    this.#add(record.url, 'record')
+    const peer = this.#peers.get(record.url)
+    if (peer === undefined) return
+    if (peer.record?.nodeId !== record.nodeId) peer.claim = record
+    else if (peer.record.issuedAtS < record.issuedAtS) peer.record = record
   }
 
   /** All peers, for people. */
@@ -144,10 +161,11 @@ export class PeerBook {
     this.#refreshed += 1
   }
 
-  async #run(): Promise<void> {
+  async #run(exchange: PeerExchange | undefined): Promise<void> {
     const { refreshMs, signal } = this.#parameters
     while (!signal.aborted) {
       await this.refresh()
+      await exchange?.round(signal)
       await delay(refreshMs, undefined, { signal }).catch(() => {})
     }
   }
@@ -167,11 +185,22 @@ export class PeerBook {
       const same = status.chainId === identity.chainId && status.flow.toLowerCase() === identity.flow
       peer.state = status.instance === instance ? 'self' : same ? 'up' : 'foreign'
       peer.lastError = same ? undefined : `it belongs to chain ${status.chainId}, flow ${status.flow}`
+      this.#settleRecord(peer, status.nodeId?.toLowerCase())
     } catch (error) {
       if (signal.aborted || (peer.state === 'banned' && peer.restUntilMs > this.#now())) return
       peer.state = 'down'
       this.report(peer, error)
     }
+  }
+
+  /** Keeps the record of the node that answered. A node known only by a record of somebody else is forgotten. */
+  #settleRecord(peer: Peer, nodeId: string | undefined): void {
+    const record = [peer.claim, peer.record].find((known) => known !== undefined && known.nodeId === nodeId)
+    peer.claim = undefined
+    peer.record = record
+    if (record !== undefined || peer.source !== 'record') return
+    peer.client.close()
+    this.#peers.delete(peer.url)
   }
 
   async #askIndexer(url: string): Promise<void> {
@@ -191,12 +220,14 @@ export class PeerBook {
     const { publicUrl, stallTimeoutMs, buffers } = this.#parameters
     const url = given.replace(/\/+$/, '')
     if (!/^https?:$/.test(URL.parse(url)?.protocol ?? '')) return
-    if (this.#peers.has(url) || this.#peers.size >= MAX_PEERS || url === publicUrl?.replace(/\/+$/, '')) return
+    if (this.#peers.has(url) || url === publicUrl?.replace(/\/+$/, '') || !this.#makeRoom(source)) return
     this.#peers.set(url, {
       url,
       client: new PeerClient({ url, timeoutMs: STATUS_TIMEOUT_MS, stallTimeoutMs, buffers }),
       source,
       state: 'unknown',
+      record: undefined,
+      claim: undefined,
       shard: undefined,
       nextTxSeq: 0,
       lastSeenMs: undefined,
@@ -206,5 +237,17 @@ export class PeerBook {
       lies: 0,
       restUntilMs: 0,
     })
+  }
+
+  /** Room for one more of this kind; a node known by record that has been away longest gives way. */
+  #makeRoom(source: Peer['source']): boolean {
+    const recorded = this.list().filter((peer) => peer.source === 'record')
+    if (this.#peers.size < MAX_PEERS && (source !== 'record' || recorded.length < MAX_RECORDED)) return true
+    const away = recorded
+      .filter(({ state }) => state === 'down' || state === 'foreign')
+      .reduce<Peer | undefined>((worst, peer) => (worst && worst.failures >= peer.failures ? worst : peer), undefined)
+    if (away === undefined) return false
+    away.client.close()
+    return this.#peers.delete(away.url)
   }
 }

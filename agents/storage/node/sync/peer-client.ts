@@ -1,15 +1,19 @@
 import { z } from 'zod'
 import { createJsonRpcClient, type JsonRpcClient } from '#kit/http/json-rpc-client.ts'
+import type { SignedPeerRecord } from '#protocol/storage/peer-record.ts'
 import { MAX_FRAME_BYTES } from '#protocol/storage/segment-frame.ts'
 import { formatShard, isShard, type ShardConfig } from '#protocol/storage/shard.ts'
 import { NodeError, reasonOf } from '../error.ts'
 import { type BorrowedFrame, FrameReader } from '../ingest/frame-reader.ts'
 import type { SegmentBuffers } from '../ingest/segment-buffers.ts'
+import { signedRecordSchema } from './record-schema.ts'
 
 /** What a peer says about itself. */
 export interface PeerStatus {
   /** Differs for each run of a node: how a node knows itself among its peers. Undefined for nodes of another make. */
   instance: string | undefined
+  /** Its key, as its records name it; undefined for nodes of another make. */
+  nodeId: string | undefined
   chainId: number
   flow: string
   shard: ShardConfig
@@ -35,9 +39,13 @@ export interface SegmentsRequest {
   wanted: (index: number) => boolean
 }
 
+/** Records taken from one answer. */
+const MAX_RECORDS = 256
+
 const shardSchema = z.object({ shardId: z.number(), numShard: z.number() }).refine(isShard, 'not a shard')
 const statusSchema = z.object({
   instance: z.string().max(100).optional(),
+  nodeId: z.string().max(66).optional(),
   chainId: z.number().int(),
   flow: z.string().max(42),
   shard: shardSchema,
@@ -48,6 +56,7 @@ const zgsStatusSchema = z.object({
   networkIdentity: z.object({ chainId: z.number().int(), flowAddress: z.string().max(42) }),
 })
 const infoSchema = z.object({ finalized: z.boolean(), tx: z.object({ seq: z.number().int().min(0) }) })
+const recordsSchema = z.object({ records: z.array(signedRecordSchema).max(MAX_RECORDS) })
 const provenSchema = z.object({
   data: z.string().max(400_000),
   index: z.number().int().min(0),
@@ -55,6 +64,7 @@ const provenSchema = z.object({
 })
 
 const STATUS_BYTES = 65_536
+const RECORDS_BYTES = 524_288
 
 /** Asks one peer, over the binary path or, for nodes that lack it, JSON-RPC. What comes back is not verified here. */
 export class PeerClient {
@@ -80,7 +90,7 @@ export class PeerClient {
       const answer = await this.#getJson('/v1/status', signal)
       if (answer !== undefined) {
         this.#binary = true
-        return { instance: undefined, ...statusSchema.parse(answer) }
+        return { instance: undefined, nodeId: undefined, ...statusSchema.parse(answer) }
       }
       const [status, shard] = await Promise.all([
         this.#rpc.call('zgs_getStatus', [], { signal }),
@@ -91,6 +101,7 @@ export class PeerClient {
       const { chainId, flowAddress } = networkIdentity
       return {
         instance: undefined,
+        nodeId: undefined,
         chainId,
         flow: flowAddress.toLowerCase(),
         shard: shardSchema.parse(shard),
@@ -98,6 +109,42 @@ export class PeerClient {
       }
     } catch (error) {
       throw this.#failed('status', error)
+    }
+  }
+
+  /** Whether it is a node of this make, as far as it has been asked. */
+  get isBinary(): boolean {
+    return this.#binary === true
+  }
+
+  /**
+   * The records of other nodes that the peer tells, unverified.
+   *
+   * @throws NodeError `PEER_FAILED`
+   */
+  async records(signal: AbortSignal): Promise<SignedPeerRecord[]> {
+    try {
+      const response = await this.#fetch('/v1/peers', { signal })
+      if (!response.ok) throw new Error(await errorText(response))
+      return recordsSchema.parse(JSON.parse(await readText(response, RECORDS_BYTES))).records
+    } catch (error) {
+      throw this.#failed('peer records', error)
+    }
+  }
+
+  /**
+   * Makes a record known to the peer.
+   *
+   * @throws NodeError `PEER_FAILED`
+   */
+  async announce(record: SignedPeerRecord, signal: AbortSignal): Promise<void> {
+    try {
+      const headers = { 'content-type': 'application/json' }
+      const response = await this.#fetch('/v1/peers', { method: 'POST', headers, body: JSON.stringify(record), signal })
+      const text = await errorText(response)
+      if (!response.ok) throw new Error(text)
+    } catch (error) {
+      throw this.#failed('announcing', error)
     }
   }
 
@@ -181,13 +228,17 @@ export class PeerClient {
 
   /** The answer, or undefined where the peer has no such path. */
   async #getJson(path: string, signal: AbortSignal): Promise<unknown> {
-    const limit = AbortSignal.timeout(this.#parameters.timeoutMs)
-    const response = await fetch(`${this.url}${path}`, { signal: AbortSignal.any([signal, limit]), redirect: 'error' })
+    const response = await this.#fetch(path, { signal })
     const text = await readText(response)
     if (response.status >= 500) throw new Error(`HTTP ${response.status}`)
     if (!response.ok || response.headers.get('content-type')?.includes('json') !== true) return undefined
     const answer: unknown = JSON.parse(text)
     return statusSchema.safeParse(answer).success ? answer : undefined
+  }
+
+  #fetch(path: string, request: RequestInit & { signal: AbortSignal }): Promise<Response> {
+    const signal = AbortSignal.any([request.signal, AbortSignal.timeout(this.#parameters.timeoutMs)])
+    return fetch(`${this.url}${path}`, { ...request, signal, redirect: 'error' })
   }
 
   #failed(what: string, cause: unknown): NodeError {
@@ -273,12 +324,12 @@ function bodyOf({ body }: Response): AsyncIterable<Uint8Array> {
   return (body ?? new Blob([]).stream()) as unknown as AsyncIterable<Uint8Array>
 }
 
-async function readText(response: Response): Promise<string> {
+async function readText(response: Response, maxBytes = STATUS_BYTES): Promise<string> {
   const chunks: Uint8Array[] = []
   let length = 0
   for await (const chunk of bodyOf(response)) {
     length += chunk.length
-    if (length > STATUS_BYTES) break
+    if (length > maxBytes) break
     chunks.push(chunk)
   }
   return Buffer.concat(chunks).toString('utf8')
