@@ -1,0 +1,107 @@
+import type { Hex } from '#protocol/hex.ts'
+import {
+  getLedger,
+  getMinimums,
+  getProviderAccount,
+  type ProviderAccount,
+  transferToProvider,
+  voucherPaid,
+} from './accounts.ts'
+import type { BookKey } from './book.ts'
+import type { ComputeConnection } from './connection.ts'
+import { ComputeFundsError } from './errors.ts'
+
+/** Money that is moved on the user's behalf, told before it moves. */
+export type FundingEvent =
+  | { readonly type: 'account-open'; readonly provider: Hex; readonly amountWei: bigint }
+  | { readonly type: 'account-top-up'; readonly provider: Hex; readonly amountWei: bigint }
+
+export interface FundProviderParameters {
+  key: BookKey
+  /** What the request at hand may cost. */
+  maxFeeWei: bigint
+  /** Told what is moved, before it is. Throwing keeps the money where it is. */
+  onEvent?: ((event: FundingEvent) => void | Promise<void>) | undefined
+  /** The provider says that the account lacks money: read the chain anew and leave it a larger reserve. */
+  insufficient?: boolean | undefined
+  /** Read the chain even where the account was read a moment ago. */
+  fresh?: boolean | undefined
+  signal?: AbortSignal | undefined
+}
+
+const known = new WeakMap<ComputeConnection, Map<string, { account: FundedAccount; readMs: number }>>()
+
+/** The account at a provider, and what vouchers have taken out of it. */
+export interface FundedAccount extends ProviderAccount {
+  /** Undefined where the contract knows no vouchers. */
+  readonly paidWei: bigint | undefined
+}
+
+/**
+ * Makes sure that the user's account at a provider carries a request: opens it with the ledger's minimum plus what the
+ * request may cost, or tops it up to that when too little is left beside what is billed and not yet claimed. Providers
+ * keep a reserve of the minimum, hence the sum.
+ *
+ * @throws ComputeFundsError naming the deposit to make
+ */
+export async function fundProvider(
+  connection: ComputeConnection,
+  parameters: FundProviderParameters,
+): Promise<FundedAccount> {
+  const { key, maxFeeWei, insufficient = false, fresh = false } = parameters
+  const cacheKey = `${key.user}:${key.provider}`.toLowerCase()
+  const cache = known.get(connection) ?? new Map<string, { account: FundedAccount; readMs: number }>()
+  known.set(connection, cache)
+  return await connection.exclusively(`fund:${cacheKey}`, async () => {
+    const cached = cache.get(cacheKey)
+    const recent = cached !== undefined && Date.now() - cached.readMs < connection.limits.cacheMs
+    if (recent && !insufficient && !fresh && shortfall(connection, parameters, cached.account) <= 0n)
+      return cached.account
+    let account = await read(connection, key)
+    // A provider may keep back a reserve of its own: twice the minimum is the most it is given.
+    const reserveWei = insufficient ? 2n * (await getMinimums(connection)).transferWei : 0n
+    const missingWei = account === undefined ? undefined : shortfall(connection, parameters, account) + reserveWei
+    if (account === undefined || (missingWei ?? 0n) > 0n) {
+      await move(connection, parameters, missingWei)
+      account = await read(connection, key)
+    }
+    if (account === undefined) throw new Error(`the account at ${key.provider} is gone`)
+    cache.set(cacheKey, { account, readMs: Date.now() })
+    return account
+  })
+
+  async function move(on: ComputeConnection, { onEvent, signal }: FundProviderParameters, missingWei?: bigint) {
+    const [ledger, minimums] = await Promise.all([getLedger(on), getMinimums(on)])
+    const { provider, user } = key
+    const wanted = minimums.transferWei + (missingWei ?? maxFeeWei)
+    const least = missingWei ?? minimums.transferWei
+    const haveWei = ledger?.availableWei ?? 0n
+    if (haveWei < least || (missingWei === undefined && haveWei < wanted)) {
+      const shortWei = wanted - haveWei
+      const depositWei = ledger === undefined && shortWei < minimums.depositWei ? minimums.depositWei : shortWei
+      const purpose = `an account at provider ${provider}`
+      throw new ComputeFundsError({ address: user, haveWei, needWei: wanted, depositWei, purpose })
+    }
+    const amountWei = haveWei < wanted ? haveWei : wanted
+    await onEvent?.({ type: missingWei === undefined ? 'account-open' : 'account-top-up', provider, amountWei })
+    await transferToProvider(on, { provider, amountWei, signal })
+  }
+}
+
+/** What is missing for the request; not above zero when nothing is. */
+function shortfall(
+  connection: ComputeConnection,
+  { key, maxFeeWei }: FundProviderParameters,
+  account: FundedAccount,
+): bigint {
+  const { billedWei, openWei } = connection.book.account(key)
+  const paidWei = account.paidWei ?? 0n
+  const unclaimedWei = billedWei > paidWei ? billedWei - paidWei : 0n
+  return unclaimedWei + openWei + maxFeeWei - (account.balanceWei - account.pendingRefundWei)
+}
+
+async function read(connection: ComputeConnection, { provider, user }: BookKey): Promise<FundedAccount | undefined> {
+  const account = await getProviderAccount(connection, { provider, user })
+  if (account === undefined) return undefined
+  return { ...account, paidWei: await voucherPaid(connection, { provider, user }) }
+}
