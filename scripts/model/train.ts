@@ -17,7 +17,7 @@ import { demoRecipe } from './recipe.ts'
 
 const { values } = parseArgs({
   options: {
-    out: { type: 'string', default: 'models/build' },
+    out: { type: 'string', default: '.weightless/model' },
     threads: { type: 'string', default: '2' },
     steps: { type: 'string' },
   },

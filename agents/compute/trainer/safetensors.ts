@@ -1,0 +1,76 @@
+import type { Weights } from '#protocol/gguf/llama.ts'
+import { TrainerError } from './error.ts'
+
+const MAX_HEADER_BYTES = 100 * 1024 * 1024
+
+/**
+ * A safetensors file of f32 tensors: u64 header length ‖ JSON header padded with spaces to 8 bytes ‖ data. Metadata
+ * values are strings, as the format wants it (huggingface/safetensors, "Format").
+ */
+export function writeSafetensors({
+  tensors,
+  metadata = {},
+}: {
+  tensors: Weights
+  metadata?: Readonly<Record<string, string>>
+}): Uint8Array {
+  const header: Record<string, unknown> = { __metadata__: metadata }
+  let offset = 0
+  for (const [name, { shape, data }] of Object.entries(tensors)) {
+    const end = offset + data.byteLength
+    header[name] = { dtype: 'F32', shape, data_offsets: [offset, end] }
+    offset = end
+  }
+  const json = Buffer.from(JSON.stringify(header))
+  const headerBytes = Math.ceil(json.length / 8) * 8
+  const file = new Uint8Array(8 + headerBytes + offset).fill(0x20, 8, 8 + headerBytes)
+  new DataView(file.buffer).setBigUint64(0, BigInt(headerBytes), true)
+  file.set(json, 8)
+  let at = 8 + headerBytes
+  for (const { data } of Object.values(tensors)) {
+    file.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at)
+    at += data.byteLength
+  }
+  return file
+}
+
+/**
+ * Reads what `writeSafetensors` writes; other element types are refused.
+ *
+ * @throws TrainerError `TRAINER_CHECKPOINT` when the file is damaged.
+ */
+export function readSafetensors(file: Uint8Array): { tensors: Weights; metadata: Record<string, string> } {
+  const view = new DataView(file.buffer, file.byteOffset, file.byteLength)
+  if (file.length < 8) throw damaged('it is shorter than its header')
+  const headerBytes = Number(view.getBigUint64(0, true))
+  if (headerBytes > MAX_HEADER_BYTES || 8 + headerBytes > file.length) throw damaged('its header is cut off')
+  let header: Record<string, unknown>
+  try {
+    header = JSON.parse(Buffer.from(file.subarray(8, 8 + headerBytes)).toString()) as Record<string, unknown>
+  } catch (cause) {
+    throw damaged('its header is not JSON', cause)
+  }
+  const { __metadata__: metadata = {}, ...entries } = header
+  const tensors: Weights = {}
+  for (const [name, entry] of Object.entries(entries)) {
+    const { dtype, shape, data_offsets: range } = entry as { dtype: string; shape: number[]; data_offsets: number[] }
+    const [start = 0, end = 0] = range
+    const count = shape.reduce((a, b) => a * b, 1)
+    if (dtype !== 'F32' || end - start !== 4 * count)
+      throw damaged(`tensor ${name} is not f32 of [${shape.join(', ')}]`)
+    if (8 + headerBytes + end > file.length) throw damaged(`tensor ${name} is cut off`)
+    // Copied: the data need not be aligned in the file.
+    const bytes = file.slice(8 + headerBytes + start, 8 + headerBytes + end)
+    tensors[name] = { shape, data: new Float32Array(bytes.buffer) }
+  }
+  return { tensors, metadata: metadata as Record<string, string> }
+}
+
+function damaged(why: string, cause?: unknown): TrainerError {
+  return new TrainerError({
+    code: 'TRAINER_CHECKPOINT',
+    message: `the safetensors file is damaged: ${why}`,
+    fix: 'delete it; the job then starts anew',
+    cause,
+  })
+}
