@@ -251,7 +251,8 @@ function lower(address: Hex): Hex {
   return address.toLowerCase() as Hex
 }
 
-function defaultDataDir(): string {
+/** Where the books are unless told otherwise. */
+export function defaultDataDir(): string {
   const data = process.env.XDG_DATA_HOME || join(homedir(), '.local', 'share')
   return join(data, 'weightless', 'compute')
 }

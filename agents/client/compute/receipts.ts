@@ -16,7 +16,7 @@ export interface ShownReceipt extends StoredReceipt {
  *
  * @throws ComputeRequestError `RECEIPT_UNKNOWN`
  */
-export function showReceipt(connection: ComputeConnection, { id }: { id: string }): ShownReceipt {
+export function showReceipt(connection: Pick<ComputeConnection, 'book'>, { id }: { id: string }): ShownReceipt {
   const stored = connection.book.receipt(id.toLowerCase())
   if (stored !== undefined) return reverify(stored)
   throw new ComputeRequestError({
@@ -28,7 +28,10 @@ export function showReceipt(connection: ComputeConnection, { id }: { id: string 
 }
 
 /** The newest receipts, at most `limit` (default 20). */
-export function listReceipts(connection: ComputeConnection, { limit = 20 }: { limit?: number } = {}): StoredReceipt[] {
+export function listReceipts(
+  connection: Pick<ComputeConnection, 'book'>,
+  { limit = 20 }: { limit?: number } = {},
+): StoredReceipt[] {
   return connection.book.receipts({ limit })
 }
 
