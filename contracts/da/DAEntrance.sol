@@ -80,7 +80,6 @@ contract DAEntrance is IDAEntrance, DASampling {
     function submitBlobs(BlobSubmission[] calldata blobs) external payable {
         if (paused) revert IntakeIsPaused();
         _checkCount(blobs.length);
-        IDASigners(signers).makeEpoch();
         uint256 epoch = IDASigners(signers).epochNumber();
         if (IDASigners(signers).quorumCount(epoch) == 0) revert NoQuorum(epoch);
         uint256 total;
@@ -96,7 +95,6 @@ contract DAEntrance is IDAEntrance, DASampling {
 
     /// @inheritdoc IDAEntrance
     function resubmit(bytes32 dataRoot, uint256 fromEpoch) external {
-        IDASigners(signers).makeEpoch();
         uint256 epoch = IDASigners(signers).epochNumber();
         if (fromEpoch >= epoch) revert EpochNotOver(fromEpoch);
         if (IDASigners(signers).quorumCount(epoch) == 0) revert NoQuorum(epoch);
@@ -120,7 +118,6 @@ contract DAEntrance is IDAEntrance, DASampling {
     /// @inheritdoc IDAEntrance
     function submitVerifiedCommitRoots(CommitRootSubmission[] calldata submissions) external {
         _checkCount(submissions.length);
-        IDASigners(signers).makeEpoch();
         uint256 current = IDASigners(signers).epochNumber();
         for (uint256 i = 0; i < submissions.length; ++i) _confirm(submissions[i], current);
     }
