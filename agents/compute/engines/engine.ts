@@ -1,4 +1,5 @@
 import type { Hash } from '#protocol/hex.ts'
+import type { SamplingSettings } from '#protocol/sampling/sample.ts'
 import type { ChatRequest, CompletionRequest, EmbeddingRequest } from './requests.ts'
 
 /**
@@ -63,17 +64,10 @@ export interface EngineUsage {
   cachedTokens: number
 }
 
-/** What fixes the choice of tokens besides the logits, as receipts state it. */
-export interface SamplingSettings {
-  /** Temperature times 65536. */
-  temperatureQ16: number
-  /** −T·ln(minP) in logits times 65536: tokens further below the best are never chosen. 0xffffffff: no bound. */
-  cutQ16: number
-  /** 64 bits. */
-  seed: bigint
-}
-
-/** The events of one request: `prompt` once, any number of `chunk`, `end` once. A failure is thrown instead. */
+/**
+ * The events of one request: `prompt` once (first where the engine reads the prompt itself, shortly before `end` where only
+ * an upstream's usage tells), any number of `chunk`, `end` once and last. A failure is thrown instead.
+ */
 export type EngineEvent = PromptEvent | ChunkEvent | EndEvent
 
 /** The prompt was read. */
@@ -145,4 +139,5 @@ export interface AdapterEngine extends Engine {
   unloadAdapter(name: string): Promise<void>
 }
 
+export type { SamplingSettings } from '#protocol/sampling/sample.ts'
 export type { ChatMessage, ChatRequest, CompletionRequest, EmbeddingRequest, ToolDefinition } from './requests.ts'
