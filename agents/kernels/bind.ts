@@ -25,9 +25,9 @@ export type KernelName = keyof KernelExports
 
 /**
  * Instantiates modules over one memory; the functions of later ones take the place of earlier ones. The memory must
- * not belong to another instance: their scratch would collide and digests come out wrong.
+ * not belong to another instance, except of the erasure kernels: scratch would collide and digests come out wrong.
  */
-export function bindKernels({ modules, memory }: BindKernelsParameters): KernelExports {
+export function bindKernels<Exports = KernelExports>({ modules, memory }: BindKernelsParameters): Exports {
   const instances = modules.map((module) => new WebAssembly.Instance(module, { env: { memory } }).exports)
   return Object.assign({}, ...instances)
 }

@@ -5,8 +5,19 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { blake2bSource } from './codegen/blake2b.ts'
 import { blake2bWideSource } from './codegen/blake2b-wide.ts'
 import { keccakSource } from './codegen/keccak.ts'
+import { sha256Source } from './codegen/sha256.ts'
 import { KernelError } from './error.ts'
-import { BUILD_FOLDER, hashSources, isBuilt, PORTABLE_FILE, STAMP_FILE, WIDE_FILE, WIDE_PORA_FILE } from './sources.ts'
+import {
+  BUILD_FOLDER,
+  ERASURE_FILE,
+  ERASURE_WIDE_FILE,
+  hashSources,
+  isBuilt,
+  PORTABLE_FILE,
+  STAMP_FILE,
+  WIDE_FILE,
+  WIDE_PORA_FILE,
+} from './sources.ts'
 
 /**
  * Statics of all modules lie below 64 KiB, where callers' regions begin, and apart from each other, because an
@@ -16,7 +27,7 @@ import { BUILD_FOLDER, hashSources, isBuilt, PORTABLE_FILE, STAMP_FILE, WIDE_FIL
  */
 const FLAGS = [
   ...['-O3', '--noAssert', '--runtime', 'stub'],
-  ...['--enable', 'simd', '--enable', 'threads'],
+  ...['--enable', 'simd', '--enable', 'threads', '--enable', 'relaxed-simd'],
   ...['--importMemory', '--sharedMemory', '--initialMemory', '1', '--maximumMemory', '65536'],
 ]
 
@@ -30,6 +41,18 @@ const MODULES: KernelModule[] = [
   },
   { entry: 'wide', memoryBase: 49152, wasm: WIDE_FILE, generated: { keccak: () => keccakSource({ wide: true }) } },
   { entry: 'wide-pora', memoryBase: 57344, wasm: WIDE_PORA_FILE, generated: { 'blake2b-wide': blake2bWideSource } },
+  {
+    entry: 'erasure',
+    memoryBase: 1024,
+    wasm: ERASURE_FILE,
+    generated: { sha256: () => sha256Source({ wide: false }) },
+  },
+  {
+    entry: 'erasure-wide',
+    memoryBase: 32768,
+    wasm: ERASURE_WIDE_FILE,
+    generated: { sha256: () => sha256Source({ wide: true }) },
+  },
 ]
 
 interface KernelModule {

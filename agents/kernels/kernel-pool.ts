@@ -23,7 +23,7 @@ const MAX_DEATHS = 8
 
 /** A call to be repeated in a worker before it takes jobs; addresses as in its {@link PoolLayout}. */
 export interface WarmUp {
-  name: KernelName
+  name: string
   arguments: number[]
   times: number
 }
@@ -36,7 +36,18 @@ export interface PoolLayout {
   work: number
 }
 
+/** One memory for all workers, for kernels that keep nothing at fixed addresses. */
+export interface SharedKernelMemory {
+  memory: WebAssembly.Memory
+  /** Address of the scratch of each worker: as many as there are workers. */
+  works: readonly number[]
+}
+
 export interface KernelPoolParameters {
+  /** The storage kernels unless others are given. */
+  modules?: WebAssembly.Module[] | undefined
+  /** Instead of a memory for each worker, with no bytes for slots, results and work. */
+  shared?: SharedKernelMemory | undefined
   workers?: number | undefined
   /** Slots of each worker: two let one be filled while the other is computed. */
   slots?: number | undefined
@@ -47,7 +58,7 @@ export interface KernelPoolParameters {
 }
 
 /** A piece of one worker's memory, held by one caller at a time. */
-export interface KernelSlot {
+export interface KernelSlot<Name extends string = KernelName> {
   /** To be filled in place, also by `fs.read`: the worker computes on these very bytes. */
   readonly input: Uint8Array
   readonly inputAddress: number
@@ -59,7 +70,7 @@ export interface KernelSlot {
    *
    * @throws KernelError `KERNEL_TRAP` for a bad address, `KERNEL_WORKER_DIED`
    */
-  run(name: KernelName, ...values: number[]): Promise<void>
+  run(name: Name, ...values: number[]): Promise<void>
   /** Gives the slot back, once it does not run. Further calls do nothing. */
   release(): void
 }
@@ -74,6 +85,8 @@ interface Lane {
   worker: Worker
   control: Int32Array
   bytes: Uint8Array
+  /** Address of its scratch. */
+  work: number
   rung: number
   done: number
   jobs: Job[]
@@ -82,20 +95,20 @@ interface Lane {
   dead: KernelError | undefined
 }
 
-interface Waiter {
-  resolve: (slot: KernelSlot) => void
+interface Waiter<Name extends string> {
+  resolve: (slot: KernelSlot<Name>) => void
   reject: (reason: unknown) => void
 }
 
 /**
  * Kernels on worker threads. Each worker has one shared `WebAssembly.Memory`: callers put data straight into its slots
- * and it computes there, so that nothing is copied or sent. (One memory for all workers would be wrong: the scratch of
- * the kernels has fixed addresses.)
+ * and it computes there, so that nothing is copied or sent. (One memory for all workers is only for kernels without
+ * scratch at fixed addresses, which the storage kernels have.)
  *
  * Workers start when they are first needed and do not keep the process alive while idle. A worker that dies fails its
  * jobs and is replaced, up to eight times in the life of the pool.
  */
-export class KernelPool {
+export class KernelPool<Name extends string = KernelName> {
   readonly workers: number
   readonly #slots: number
   readonly #slotBytes: number
@@ -103,16 +116,21 @@ export class KernelPool {
   readonly #layout: PoolLayout
   readonly #warmUp: WarmUp[]
   readonly #memoryBytes: number
-  readonly #modules = kernelModules()
-  readonly #names = kernelNames(this.#modules)
+  readonly #modules: WebAssembly.Module[]
+  readonly #names: string[]
+  readonly #shared: WebAssembly.Memory | undefined
+  /** Scratch that no worker has, where the memory is shared. */
+  readonly #works: number[]
   readonly #lanes = new Set<Lane>()
   readonly #starting = new Set<Worker>()
-  readonly #waiters: Waiter[] = []
+  readonly #waiters: Waiter<Name>[] = []
   #deaths = 0
   #lastDeath: KernelError | undefined
   #closed = false
 
   constructor({
+    modules = kernelModules(),
+    shared,
     workers = DEFAULT_WORKERS,
     slots = 2,
     slotBytes,
@@ -135,6 +153,10 @@ export class KernelPool {
     this.#layout = layOut({ slots, slotBytes, resultBytes })
     this.#memoryBytes = slots * (slotBytes + resultBytes) + workBytes
     this.#warmUp = warmUp?.(this.#layout) ?? []
+    this.#modules = modules
+    this.#names = kernelNames(modules)
+    this.#shared = shared?.memory
+    this.#works = [...(shared?.works ?? [])]
   }
 
   /** Workers that run now. */
@@ -147,7 +169,7 @@ export class KernelPool {
    *
    * @throws KernelError `KERNEL_POOL_CLOSED`, or `KERNEL_WORKER_DIED` when workers died too often
    */
-  async claim(): Promise<KernelSlot> {
+  async claim(): Promise<KernelSlot<Name>> {
     const unusable = this.#unusable()
     if (unusable) throw unusable
     const lane = this.#freest()
@@ -187,7 +209,7 @@ export class KernelPool {
     return best
   }
 
-  #take(lane: Lane): KernelSlot {
+  #take(lane: Lane): KernelSlot<Name> {
     const slot = lane.free.pop() ?? 0
     const inputAddress = this.#layout.inputs[slot] ?? 0
     const outputAddress = this.#layout.outputs[slot] ?? 0
@@ -198,7 +220,7 @@ export class KernelPool {
       inputAddress,
       output: lane.bytes.subarray(outputAddress, outputAddress + this.#resultBytes),
       outputAddress,
-      workAddress: this.#layout.work,
+      workAddress: lane.work,
       run: async (name, ...values) => {
         if (!held || busy) {
           throw new KernelError({
@@ -222,7 +244,7 @@ export class KernelPool {
     }
   }
 
-  #run(lane: Lane, name: KernelName, values: number[]): Promise<void> {
+  #run(lane: Lane, name: Name, values: number[]): Promise<void> {
     if (lane.dead) return Promise.reject(lane.dead)
     if (this.#closed) return Promise.reject(closedError())
     const index = this.#names.indexOf(name)
@@ -257,7 +279,7 @@ export class KernelPool {
   /** Starts one more worker if there may be more. */
   #startLane(): Promise<void> | undefined {
     if (this.#lanes.size + this.#starting.size >= this.workers || this.#unusable()) return undefined
-    const memory = kernelMemory({ freeBytes: this.#memoryBytes })
+    const memory = this.#shared ?? kernelMemory({ freeBytes: this.#memoryBytes })
     const ring = ringSize(this.#slots)
     const control = new Int32Array(new SharedArrayBuffer(4 * (RECORDS + ring * RECORD_WORDS)))
     const start: WorkerStart = { modules: this.#modules, memory, control, ring, warmUp: this.#warmUp }
@@ -268,6 +290,7 @@ export class KernelPool {
       worker,
       control,
       bytes: new Uint8Array(memory.buffer),
+      work: this.#works.pop() ?? this.#layout.work,
       rung: 0,
       done: 0,
       jobs: [],
@@ -311,6 +334,7 @@ export class KernelPool {
           cause,
         })
     this.#lanes.delete(lane)
+    if (this.#shared) this.#works.push(lane.work)
     lane.free.length = 0
     for (const { reject } of lane.jobs.splice(0)) reject(lane.dead)
     if (this.#closed) return

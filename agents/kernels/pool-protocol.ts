@@ -13,7 +13,7 @@ export const DONE = 1
 export const RECORDS = 16
 
 /** Words of a job record: index of the kernel, arguments, status. */
-export const RECORD_WORDS = 8
+export const RECORD_WORDS = 16
 
 /** Arguments of a kernel, at most. */
 export const MAX_ARGUMENTS = RECORD_WORDS - 2

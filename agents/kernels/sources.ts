@@ -16,6 +16,12 @@ export const WIDE_FILE = new URL('wide.wasm', BUILD_FOLDER)
 /** The PoRA seal hash, written to be fused into 256-bit vectors. */
 export const WIDE_PORA_FILE = new URL('wide-pora.wasm', BUILD_FOLDER)
 
+/** The kernels of data availability, in 128-bit vectors. */
+export const ERASURE_FILE = new URL('erasure.wasm', BUILD_FOLDER)
+
+/** Their SHA-256 trees, written to be fused into 256-bit vectors. */
+export const ERASURE_WIDE_FILE = new URL('erasure-wide.wasm', BUILD_FOLDER)
+
 /** Names the sources that the compiled modules came from: `{ "sources": "<sha256>" }`. */
 export const STAMP_FILE = new URL('kernels.json', BUILD_FOLDER)
 

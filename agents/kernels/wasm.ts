@@ -54,7 +54,7 @@ export interface InstantiateParameters {
 }
 
 function compile(): WebAssembly.Module[] {
-  if (!isBuilt()) build()
+  ensureBuilt()
   const portable = new WebAssembly.Module(Uint8Array.from(readFileSync(PORTABLE_FILE)))
   return withWide({ modules: [portable], file: WIDE_FILE, trial: KECCAK_TRIAL })
 }
@@ -64,6 +64,11 @@ function withWide({ modules, file, trial }: { modules: WebAssembly.Module[]; fil
   if (!portable || !mayBeWide()) return modules
   const wide = compileWide({ bytes: Uint8Array.from(readFileSync(file)), portable, trial })
   return wide ? [...modules, wide] : modules
+}
+
+/** Builds the kernels where they are missing or older than their sources. @throws KernelError `KERNELS_NOT_BUILT` */
+export function ensureBuilt(): void {
+  if (!isBuilt()) build()
 }
 
 /** In a process of its own, because compilation is asynchronous and kernels are wanted now. */

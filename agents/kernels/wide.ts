@@ -3,7 +3,7 @@ import { bindKernels, type KernelExports } from './bind.ts'
 import { FIRST_FREE_ADDRESS, kernelMemory } from './memory.ts'
 
 /**
- * Wide kernels: those on keccak and the PoRA seal hash, with four states in step. V8 can fuse pairs of neighbouring 128-bit operations
+ * Wide kernels: those on keccak, SHA-256 and the PoRA seal hash, with several states in step. V8 can fuse pairs of neighbouring 128-bit operations
  * into 256-bit ones (AVX2), which makes them up to twice as fast, but only behind a flag it calls experimental. So:
  *
  * - the flag is on only while one such module is compiled, ahead of use and in one go, and then off again: nothing
@@ -27,7 +27,8 @@ export function mayBeWide(): boolean {
  * Compiles a wide module; undefined when its kernels are wrong or no faster here. Takes about 20 ms for the kernels on
  * keccak.
  */
-export function compileWide({ bytes, portable, trial }: CompileWideParameters): WebAssembly.Module | undefined {
+export function compileWide<Exports>(parameters: CompileWideParameters<Exports>): WebAssembly.Module | undefined {
+  const { bytes, portable, trial } = parameters
   const wide = withFlags(['liftoff', 'wasm-lazy-compilation', 'no-experimental-wasm-revectorize'], () => {
     return new WebAssembly.Module(bytes)
   })
@@ -38,27 +39,27 @@ export function compileWide({ bytes, portable, trial }: CompileWideParameters): 
   return same && candidate.ms < 0.97 * reference.ms ? wide : undefined
 }
 
-export interface CompileWideParameters {
+export interface CompileWideParameters<Exports = KernelExports> {
   /** The wide module. */
   bytes: Uint8Array<ArrayBuffer>
   /** The portable module, compiled. */
   portable: WebAssembly.Module
-  trial: WideTrial
+  trial: WideTrial<Exports>
 }
 
 /** What is run over memory filled with data that does not repeat; everything it leaves there is compared. */
-export interface WideTrial {
+export interface WideTrial<Exports = KernelExports> {
   /** Bytes from {@link FIRST_FREE_ADDRESS} on. */
   bytes: number
   /** The part whose time decides. */
-  timed: (kernels: KernelExports) => void
+  timed: (kernels: Exports) => void
   /** Every other kernel of the module. */
-  rest: (kernels: KernelExports) => void
+  rest: (kernels: Exports) => void
 }
 
-function run({ module, trial }: { module: WebAssembly.Module; trial: WideTrial }): { results: Uint8Array; ms: number } {
+function run<Exports>({ module, trial }: RunParameters<Exports>): { results: Uint8Array; ms: number } {
   const memory = kernelMemory({ freeBytes: trial.bytes })
-  const kernels = bindKernels({ modules: [module], memory })
+  const kernels = bindKernels<Exports>({ modules: [module], memory })
   const results = new Uint8Array(memory.buffer, FIRST_FREE_ADDRESS)
   let state = 1
   for (let i = 0; i < results.length; i++) {
@@ -73,6 +74,11 @@ function run({ module, trial }: { module: WebAssembly.Module; trial: WideTrial }
   }
   trial.rest(kernels)
   return { results, ms }
+}
+
+interface RunParameters<Exports> {
+  module: WebAssembly.Module
+  trial: WideTrial<Exports>
 }
 
 /** Runs with V8 flags the other way round: `no-x` turns x on, `x` turns it off. They are turned back after. */
