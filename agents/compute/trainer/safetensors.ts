@@ -1,5 +1,15 @@
+import { z } from 'zod'
 import type { Weights } from '#protocol/gguf/llama.ts'
 import { TrainerError } from './error.ts'
+
+const size = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
+const headerSchema = z.object({
+  metadata: z.record(z.string(), z.string()),
+  entries: z.record(
+    z.string(),
+    z.object({ dtype: z.literal('F32'), shape: z.array(size).max(8), data_offsets: z.tuple([size, size]) }),
+  ),
+})
 
 const MAX_HEADER_BYTES = 100 * 1024 * 1024
 
@@ -51,19 +61,20 @@ export function readSafetensors(file: Uint8Array): { tensors: Weights; metadata:
     throw damaged('its header is not JSON', cause)
   }
   const { __metadata__: metadata = {}, ...entries } = header
+  const parsed = headerSchema.safeParse({ metadata, entries })
+  if (!parsed.success) throw damaged(`${parsed.error.issues[0]?.path.join('.')} in its header is wrong`)
   const tensors: Weights = {}
-  for (const [name, entry] of Object.entries(entries)) {
-    const { dtype, shape, data_offsets: range } = entry as { dtype: string; shape: number[]; data_offsets: number[] }
-    const [start = 0, end = 0] = range
+  for (const [name, { shape, data_offsets: range }] of Object.entries(parsed.data.entries)) {
+    const [start, end] = range
     const count = shape.reduce((a, b) => a * b, 1)
-    if (dtype !== 'F32' || end - start !== 4 * count)
-      throw damaged(`tensor ${name} is not f32 of [${shape.join(', ')}]`)
+    if (end - start !== 4 * count) throw damaged(`tensor ${name} does not fill [${shape.join(', ')}]`)
     if (8 + headerBytes + end > file.length) throw damaged(`tensor ${name} is cut off`)
     // Copied: the data need not be aligned in the file.
-    const bytes = file.slice(8 + headerBytes + start, 8 + headerBytes + end)
-    tensors[name] = { shape, data: new Float32Array(bytes.buffer) }
+    const data = new Float32Array(count)
+    new Uint8Array(data.buffer).set(file.subarray(8 + headerBytes + start, 8 + headerBytes + end))
+    tensors[name] = { shape, data }
   }
-  return { tensors, metadata: metadata as Record<string, string> }
+  return { tensors, metadata: parsed.data.metadata }
 }
 
 function damaged(why: string, cause?: unknown): TrainerError {
