@@ -31,12 +31,16 @@ const EPOCH_BLOCKS = 10 * SPEED
 const MAX_FILE_BYTES = 2 * 2 ** 20
 /** Copies of each file. So few nodes less one may be down at a time. */
 const REPLICAS = 3
-/** Answers in an epoch that difficulty aims at. */
-const WANTED_ANSWERS = 10
+/** Answers per epoch that are aimed at: few enough that hash power is the limit, not the time an answer is under way. */
+const WANTED_ANSWERS = 4
 /** Epochs that difficulty is given to find its level. */
 const WARM_UP_EPOCHS = 8
 /** Mean answers per epoch, as a multiple of those aimed at. */
 const BAND = { low: 0.4, high: 1.8 }
+/** Below this the floor holds difficulty up, and not the hash power. */
+const LEAST_DIFFICULTY = 50
+/** Highest difficulty as a multiple of the lowest, once it has found its level. */
+const MAX_SWING = 10
 
 interface StoredFile {
   root: Hash
@@ -65,6 +69,9 @@ async function soak({ seed, minutes, signal }: { seed: number; minutes: number; 
       blocksPerEpoch: EPOCH_BLOCKS,
       mineWindowBlocks: EPOCH_BLOCKS - 10,
       mineAnswersPerEpoch: WANTED_ANSWERS,
+      // Near the level of two miners at a tenth of a thread each, with 64 chances in an attempt: what it is off at the
+      // start is made up slowly, by at most an eighth of the distance in an epoch.
+      mineDifficulty: 100_000n,
     },
     ...{ say, signal },
     onProcess: (event) => {
@@ -162,8 +169,13 @@ async function kill({ devnet, pids, random, counts, signal }: Run): Promise<void
   )
   const victim = victims[Math.floor(random() * victims.length)]
   if (victim === undefined) return
-  process.kill(victim[1], 'SIGKILL')
-  counts.kills += 1
+  try {
+    process.kill(victim[1], 'SIGKILL')
+    counts.kills += 1
+  } catch (error) {
+    // It is on its way down from an earlier kill.
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error
+  }
 }
 
 /** Waits until everything is well again. */
@@ -193,6 +205,7 @@ async function checkBooks({ devnet, say, signal }: Run): Promise<void> {
       reward: StorageReward as `0x${string}`,
       mine: PoraMine as `0x${string}`,
       fromBlock: BigInt(startBlock),
+      stepBlocks: EPOCH_BLOCKS,
     })
     say(`${report.answers} answers, ${report.distributedWei} wei earned, ${report.withdrawnWei} wei withdrawn`)
     checkBand(report, say)
@@ -201,7 +214,7 @@ async function checkBooks({ devnet, say, signal }: Run): Promise<void> {
   }
 }
 
-function checkBand({ answersByEpoch, difficulty }: RewardReport, say: (line: string) => void): void {
+function checkBand({ answersByEpoch, difficulties }: RewardReport, say: (line: string) => void): void {
   const epochs = [...answersByEpoch].sort(([a], [b]) => Number(a - b))
   const first = epochs[0]?.[0] ?? 0n
   const last = epochs.at(-1)?.[0] ?? 0n
@@ -210,11 +223,17 @@ function checkBand({ answersByEpoch, difficulty }: RewardReport, say: (line: str
   if (span <= 0) throw new Error('too few epochs to judge difficulty: run longer')
   // Epochs without an answer count as zero.
   const mean = counted.reduce((sum, [, answers]) => sum + answers, 0) / span
-  const text = `${mean.toFixed(1)} answers per epoch over ${span} epochs, difficulty ${Math.round(difficulty)}`
+  const level = difficulties.slice(WARM_UP_EPOCHS)
+  const [lowest, highest] = [Math.min(...level), Math.max(...level)]
+  say(`difficulty by epoch: ${difficulties.map((value) => Math.round(value)).join(' ')}`)
+  say(`answers by epoch: ${epochs.map(([epoch, answers]) => `${epoch - first}: ${answers}`).join(', ')}`)
+  const range = `difficulty ${Math.round(lowest)} to ${Math.round(highest)}`
+  const text = `${mean.toFixed(1)} answers per epoch over ${span} epochs, ${range}`
   say(text)
   if (mean < BAND.low * WANTED_ANSWERS || mean > BAND.high * WANTED_ANSWERS) {
     throw new Error(`difficulty left its band: ${text}, aimed at ${WANTED_ANSWERS}`)
   }
+  if (lowest < LEAST_DIFFICULTY || highest > MAX_SWING * lowest) throw new Error(`difficulty swings: ${text}`)
 }
 
 function sha256(bytes: Uint8Array): string {

@@ -10,7 +10,8 @@ export interface RewardReport {
   withdrawnWei: bigint
   /** Accepted answers by epoch. */
   answersByEpoch: Map<bigint, number>
-  difficulty: number
+  /** Difficulty at regular steps, oldest first. */
+  difficulties: number[]
 }
 
 const distributed = parseAbiItem(
@@ -32,11 +33,14 @@ export async function checkRewards({
   reward,
   mine,
   fromBlock,
+  stepBlocks,
 }: {
   chain: Chain
   reward: Address
   mine: Address
   fromBlock: bigint
+  /** Blocks between two looks at the difficulty. */
+  stepBlocks: number
 }): Promise<RewardReport> {
   const { client } = chain
   const toBlock = await client.getBlockNumber()
@@ -72,13 +76,17 @@ export async function checkRewards({
     blockNumber: toBlock,
     open: [...due.values()].reduce((sum, wei) => sum + wei, 0n),
   })
-  const target = await client.readContract({ address: mine, abi: poraMineAbi, functionName: 'poraTarget' })
+  const difficulties: number[] = []
+  for (let blockNumber = fromBlock + BigInt(stepBlocks); blockNumber <= toBlock; blockNumber += BigInt(stepBlocks)) {
+    const reading = { address: mine, abi: poraMineAbi, functionName: 'poraTarget', blockNumber } as const
+    difficulties.push(2 ** 256 / Number(await client.readContract(reading)))
+  }
   return {
     answers: answers.length,
     distributedWei: payouts.reduce((sum, { args }) => sum + (args.amount ?? 0n), 0n),
     withdrawnWei: drawn.reduce((sum, { args }) => sum + (args.weiAmount ?? 0n), 0n),
     answersByEpoch: new Map([...numbers].map(([epoch, found]) => [epoch, found.length])),
-    difficulty: 2 ** 256 / Number(target),
+    difficulties,
   }
 }
 
