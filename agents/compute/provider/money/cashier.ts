@@ -1,0 +1,311 @@
+import { type TokenPrices, type TokenUsage, usageFee } from '#protocol/compute/fees.ts'
+import type { Hex } from '#protocol/hex.ts'
+import type { ProviderStore } from '../store/provider-store.ts'
+import { least } from './amounts.ts'
+
+/** How a charge is settled: by the signer's word, by the user's voucher, or not at all (users served for free). */
+export type PaymentMode = 'token' | 'voucher' | 'free'
+
+/** What one user owes, in wei. */
+export interface Standing {
+  /** Billed and not settled. */
+  readonly unsettledWei: bigint
+  /** Set aside for requests in flight. */
+  readonly reservedWei: bigint
+}
+
+export interface OpenChargeParameters {
+  /** The chat's id: lower-case UUID. */
+  id: string
+  /** Lower case. */
+  user: Hex
+  mode: PaymentMode
+  kind: 'chat' | 'completion' | 'embedding'
+  prices: TokenPrices
+  /** No more than this is ever billed. */
+  reservedWei: bigint
+}
+
+export interface CashierParameters {
+  store: ProviderStore
+  now: () => number
+  /** Progress is stored this often while tokens flow. A killed provider forgets at most so much. Default 10 ms. */
+  progressIntervalMs?: number | undefined
+  /** Told of each fee, inside the transaction that writes it. */
+  onBilled?: ((charge: { user: Hex; mode: PaymentMode; feeWei: bigint }) => void) | undefined
+  /** Cached prompt tokens cost the input price over this. Default 1. */
+  cacheDivisor?: number | undefined
+}
+
+interface ChargeRow {
+  seq: number
+  user: Hex
+  mode: PaymentMode
+  input_price_wei: string
+  output_price_wei: string
+  reserved_wei: string
+  prompt_tokens: number
+  cached_tokens: number
+  completion_tokens: number
+}
+
+const NOTHING: Standing = { unsettledWei: 0n, reservedWei: 0n }
+
+/**
+ * The provider's till: every charge is a row before its first token leaves, its progress is stored while it runs, and
+ * what a user owes is always the sum of rows. Reserving and billing are synchronous, so requests cannot race each other.
+ */
+export class Cashier {
+  readonly #store: ProviderStore
+  readonly #now: () => number
+  readonly #cacheDivisor: number
+  readonly #onBilled: NonNullable<CashierParameters['onBilled']>
+  readonly #intervalMs: number
+  readonly #standings = new Map<string, { unsettledWei: bigint; reservedWei: bigint }>()
+  readonly #dirty = new Set<Charge>()
+  readonly #open = new Set<Charge>()
+  #timer: NodeJS.Timeout | undefined
+  #lastFlush = 0
+
+  constructor({ store, now, progressIntervalMs = 10, cacheDivisor = 1, onBilled }: CashierParameters) {
+    this.#store = store
+    this.#now = now
+    this.#intervalMs = progressIntervalMs
+    this.#cacheDivisor = cacheDivisor
+    this.#onBilled = onBilled ?? (() => {})
+    for (const { user, mode, fee_wei: fee } of store.database.all<{ user: Hex; mode: PaymentMode; fee_wei: string }>(
+      `select user, mode, fee_wei from charge where state in ('closed', 'settling')`,
+    )) {
+      this.#edit(user, mode).unsettledWei += BigInt(fee)
+    }
+  }
+
+  /** Requests in flight. */
+  get openCount(): number {
+    return this.#open.size
+  }
+
+  /** What a user owes in one mode. */
+  standing(user: Hex, mode: PaymentMode): Standing {
+    return this.#standings.get(`${mode}:${user}`) ?? NOTHING
+  }
+
+  /** What a user owes in both modes. */
+  total(user: Hex): Standing {
+    const token = this.standing(user, 'token')
+    const voucher = this.standing(user, 'voucher')
+    return {
+      unsettledWei: token.unsettledWei + voucher.unsettledWei,
+      reservedWei: token.reservedWei + voucher.reservedWei,
+    }
+  }
+
+  /** Bills what requests had delivered when the provider last ended. Call once, before anything is served. */
+  recover(): { charges: number; billedWei: bigint } {
+    const { database } = this.#store
+    const rows = database.all<ChargeRow>(`select * from charge where state = 'open'`)
+    let billedWei = 0n
+    database.transaction(() => {
+      for (const row of rows) {
+        const feeWei = this.#fee({
+          prices: { inputPriceWei: BigInt(row.input_price_wei), outputPriceWei: BigInt(row.output_price_wei) },
+          usage: {
+            promptTokens: row.prompt_tokens,
+            cachedTokens: row.cached_tokens,
+            completionTokens: row.completion_tokens,
+          },
+          mode: row.mode,
+          reservedWei: BigInt(row.reserved_wei),
+        })
+        this.#bill(row, feeWei, 'interrupted', '')
+        billedWei += feeWei
+      }
+    })
+    return { charges: rows.length, billedWei }
+  }
+
+  /** Writes a charge and sets its most aside. The caller has made sure that the user can pay it, in this same tick. */
+  open(parameters: OpenChargeParameters): Charge {
+    const { id, user, mode, kind, prices, reservedWei } = parameters
+    const { lastInsertRowid } = this.#store.database.run(
+      `insert into charge (id, user, mode, kind, state, input_price_wei, output_price_wei, reserved_wei, opened_ms)
+       values (?, ?, ?, ?, 'open', ?, ?, ?, ?)`,
+      ...[id, user, mode, kind, String(prices.inputPriceWei), String(prices.outputPriceWei), String(reservedWei)],
+      this.#now(),
+    )
+    const charge = new Charge({ seq: Number(lastInsertRowid), parameters, cashier: this })
+    this.#edit(user, mode).reservedWei += reservedWei
+    this.#open.add(charge)
+    return charge
+  }
+
+  /** Resolves when the rows written so far survive a power cut. */
+  durable(): Promise<void> {
+    return this.#store.sync()
+  }
+
+  /** @internal Called by {@link Charge}: store how far it is, soon. */
+  touched(charge: Charge): void {
+    this.#dirty.add(charge)
+    if (this.#timer !== undefined) return
+    const sinceMs = performance.now() - this.#lastFlush
+    this.#timer = setTimeout(() => this.flush(), Math.max(0, this.#intervalMs - sinceMs))
+  }
+
+  /** Stores the progress of every running charge now. */
+  flush(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#lastFlush = performance.now()
+    if (this.#dirty.size === 0) return
+    const { database } = this.#store
+    database.transaction(() => {
+      for (const { seq, usage } of this.#dirty) {
+        database.run(
+          'update charge set prompt_tokens = ?, cached_tokens = ?, completion_tokens = ? where seq = ?',
+          ...[usage.promptTokens, usage.cachedTokens ?? 0, usage.completionTokens, seq],
+        )
+      }
+    })
+    this.#dirty.clear()
+  }
+
+  /** @internal Called by {@link Charge}. */
+  close(charge: Charge, finish: string, requestHash: string): bigint {
+    const { seq, usage } = charge
+    const { user, mode, prices, reservedWei } = charge.parameters
+    const feeWei = this.#fee({ prices, usage, mode, reservedWei })
+    this.#dirty.delete(charge)
+    this.#open.delete(charge)
+    this.#store.database.transaction(() => {
+      this.#store.database.run(
+        'update charge set prompt_tokens = ?, cached_tokens = ?, completion_tokens = ? where seq = ?',
+        ...[usage.promptTokens, usage.cachedTokens ?? 0, usage.completionTokens, seq],
+      )
+      this.#bill({ seq, user, mode }, feeWei, finish, requestHash)
+    })
+    this.#edit(user, mode).reservedWei -= reservedWei
+    this.#drop(user, mode)
+    return feeWei
+  }
+
+  /** @internal What a user owes has fallen: it was settled or lost. */
+  cleared(user: Hex, mode: PaymentMode, wei: bigint): void {
+    this.#edit(user, mode).unsettledWei -= wei
+    this.#drop(user, mode)
+  }
+
+  /** Stops the timer; stores what is left. */
+  stop(): void {
+    this.flush()
+  }
+
+  /** Nothing delivered costs nothing. No charge passes what was set aside for it. */
+  #fee(parameters: { prices: TokenPrices; usage: TokenUsage; mode: PaymentMode; reservedWei: bigint }): bigint {
+    const { prices, usage, mode, reservedWei } = parameters
+    if (mode === 'free') return 0n
+    const feeWei = usageFee({ ...usage, ...prices, cacheDivisor: this.#cacheDivisor })
+    return least(feeWei, reservedWei)
+  }
+
+  #bill(
+    { seq, user, mode }: { seq: number; user: Hex; mode: PaymentMode },
+    feeWei: bigint,
+    finish: string,
+    requestHash: string,
+  ): void {
+    const state = feeWei === 0n ? 'settled' : 'closed'
+    this.#store.database.run(
+      'update charge set state = ?, fee_wei = ?, finish = ?, request_hash = ?, closed_ms = ? where seq = ?',
+      ...[state, String(feeWei), finish, requestHash, this.#now(), seq],
+    )
+    if (feeWei === 0n) return
+    addTotal(this.#store, 'billed', feeWei)
+    this.#onBilled({ user, mode, feeWei })
+    this.#edit(user, mode).unsettledWei += feeWei
+  }
+
+  #edit(user: Hex, mode: PaymentMode) {
+    const key = `${mode}:${user}`
+    const known = this.#standings.get(key)
+    if (known !== undefined) return known
+    const fresh = { unsettledWei: 0n, reservedWei: 0n }
+    this.#standings.set(key, fresh)
+    return fresh
+  }
+
+  /** Users who owe nothing take no memory. */
+  #drop(user: Hex, mode: PaymentMode): void {
+    const key = `${mode}:${user}`
+    const standing = this.#standings.get(key)
+    if (standing?.unsettledWei === 0n && standing.reservedWei === 0n) this.#standings.delete(key)
+  }
+}
+
+/** One request's charge while it runs. */
+export class Charge {
+  readonly seq: number
+  readonly parameters: OpenChargeParameters
+  readonly #cashier: Cashier
+  #usage: TokenUsage = { promptTokens: 0, completionTokens: 0, cachedTokens: 0 }
+  #feeWei: bigint | undefined
+
+  constructor({ seq, parameters, cashier }: { seq: number; parameters: OpenChargeParameters; cashier: Cashier }) {
+    this.seq = seq
+    this.parameters = parameters
+    this.#cashier = cashier
+  }
+
+  /** What was delivered so far. */
+  get usage(): TokenUsage {
+    return this.#usage
+  }
+
+  /** What it came to, once closed. */
+  get feeWei(): bigint | undefined {
+    return this.#feeWei
+  }
+
+  /** Tells what has been delivered by now. Stored within the cashier's interval. */
+  delivered(usage: TokenUsage): void {
+    if (this.#feeWei !== undefined) return
+    this.#usage = usage
+    this.#cashier.touched(this)
+  }
+
+  /** Bills what was delivered and gives back the rest of what was set aside. Later calls change nothing. */
+  close(parameters: {
+    usage?: TokenUsage | undefined
+    /** Why it ended; not shown to anyone but the operator. */
+    finish: string
+    /** keccak-256 of the request's body, for the settlement's commitment. */
+    requestHash?: string | undefined
+  }): bigint {
+    const { usage = this.#usage, finish, requestHash = '' } = parameters
+    if (this.#feeWei === undefined) {
+      this.#usage = usage
+      this.#feeWei = this.#cashier.close(this, finish, requestHash)
+    }
+    return this.#feeWei
+  }
+}
+
+/** Adds to one of the running totals (`billed`, `earned`, `lost`, `gas`). */
+export function addTotal(store: ProviderStore, name: string, wei: bigint): void {
+  if (wei === 0n) return
+  const { database } = store
+  const before = BigInt(database.get<{ wei: string }>('select wei from total where name = ?', name)?.wei ?? '0')
+  database.run('update total set wei = ? where name = ?', String(before + wei), name)
+}
+
+/** The running totals, in wei. */
+export function readTotals(store: ProviderStore): {
+  billedWei: bigint
+  earnedWei: bigint
+  lostWei: bigint
+  gasWei: bigint
+} {
+  const rows = store.database.all<{ name: string; wei: string }>('select name, wei from total')
+  const of = (name: string) => BigInt(rows.find((row) => row.name === name)?.wei ?? '0')
+  return { billedWei: of('billed'), earnedWei: of('earned'), lostWei: of('lost'), gasWei: of('gas') }
+}

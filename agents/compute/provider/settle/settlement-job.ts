@@ -1,0 +1,130 @@
+import { encodeFunctionData } from 'viem'
+import { z } from 'zod'
+import type { Chain } from '#kit/chain/client.ts'
+import type { TransactionSender } from '#kit/chain/sender.ts'
+import type { JsonValue } from '#kit/queue/queue.ts'
+import type { Hash, Hex } from '#protocol/hex.ts'
+import { inferenceServingAbi } from '../chain/inference-abi.ts'
+import type { SettlementBatch } from './settlement-log.ts'
+
+const hex = z.string().regex(/^0x[0-9a-f]*$/i) as unknown as z.ZodType<Hex>
+const decimal = z.string().regex(/^\d{1,78}$/)
+const schema = z.object({
+  chainId: z.number().int(),
+  contract: hex,
+  provider: hex,
+  mode: z.enum(['token', 'voucher']),
+  items: z
+    .array(
+      z.object({
+        ...{ user: hex, totalWei: decimal, signature: hex, nonce: decimal, requestsHash: z.string() },
+        ...{ cumulativeWei: decimal, expiresS: z.number().int(), generation: z.number().int() },
+      }),
+    )
+    .min(1)
+    .max(50),
+})
+
+/** A settlement ready to be sent: everything in it is signed, so whoever sends it can change nothing. */
+export type SettlementJob = z.infer<typeof schema>
+
+/** What became of the sending. The contract's word on each item is on the chain. */
+export type SettlementSent = { hash: Hash | null; gasCostWei: string }
+
+/** Gas of a transaction that runs out is lost: this much is added to an estimate, in percent. */
+const GAS_MARGIN = 20n
+
+/** Reads a job that comes from a queue. */
+export function parseSettlementJob(data: unknown): SettlementJob {
+  return schema.parse(data)
+}
+
+/** A batch as a job. */
+export function settlementJob(parameters: {
+  batch: SettlementBatch
+  chainId: number
+  contract: Hex
+  provider: Hex
+}): SettlementJob {
+  const { batch, chainId, contract, provider } = parameters
+  return {
+    ...{ chainId, contract, provider, mode: batch.mode },
+    items: batch.items.map((item) => ({
+      ...{ user: item.user, totalWei: String(item.totalWei), signature: item.signature, nonce: String(item.nonce) },
+      ...{ requestsHash: item.requestsHash, cumulativeWei: String(item.cumulativeWei) },
+      ...{ expiresS: item.expiresS, generation: item.generation },
+    })),
+  }
+}
+
+/** A job as the data of a queue. */
+export function jobData(job: SettlementJob): JsonValue {
+  return { ...job, items: job.items.map((item) => ({ ...item })) }
+}
+
+/**
+ * Sends a settlement and waits for its receipt. May be repeated: items that the chain has taken are left out, and the
+ * contract takes none twice.
+ */
+export async function sendSettlement(parameters: {
+  job: SettlementJob
+  chain: Chain
+  sender: TransactionSender
+  signal?: AbortSignal | undefined
+  timeoutMs?: number | undefined
+}): Promise<SettlementSent> {
+  const { chain, sender, signal, timeoutMs = 180_000 } = parameters
+  const job = await withoutTaken(parameters.job, chain)
+  if (job.items.length === 0) return { hash: null, gasCostWei: '0' }
+  const data = settlementCall(job)
+  const estimate = await chain.client.estimateGas({ account: job.provider, to: job.contract, data })
+  const receipt = await sender.send(
+    { to: job.contract, data, gas: (estimate * (100n + GAS_MARGIN)) / 100n, abi: inferenceServingAbi },
+    { signal, timeoutMs },
+  )
+  return { hash: receipt.transactionHash, gasCostWei: String(receipt.gasUsed * receipt.effectiveGasPrice) }
+}
+
+/** The contract call of a settlement. */
+export function settlementCall({ mode, items, provider }: SettlementJob): Hex {
+  if (mode === 'voucher') {
+    return encodeFunctionData({
+      abi: inferenceServingAbi,
+      functionName: 'settleVouchers',
+      args: [
+        items.map(({ user, totalWei, cumulativeWei, expiresS, generation, signature }) => ({
+          ...{ user, cumulativeFee: BigInt(cumulativeWei), claim: BigInt(totalWei), expiry: BigInt(expiresS) },
+          ...{ generation: BigInt(generation), signature },
+        })),
+      ],
+    })
+  }
+  return encodeFunctionData({
+    abi: inferenceServingAbi,
+    functionName: 'settleFeesWithTEE',
+    args: [teeItems({ items, provider })],
+  })
+}
+
+/** The items of a settlement by the signer's word, as the contract takes them. */
+export function teeItems({ items, provider }: Pick<SettlementJob, 'items' | 'provider'>) {
+  return items.map(({ user, totalWei, requestsHash, nonce, signature }) => ({
+    ...{ user, provider, totalFee: BigInt(totalWei), requestsHash: requestsHash as Hash, nonce: BigInt(nonce) },
+    signature,
+  }))
+}
+
+async function withoutTaken(job: SettlementJob, chain: Chain): Promise<SettlementJob> {
+  const { contract, provider, mode } = job
+  const taken = await Promise.all(
+    job.items.map(async ({ user, nonce, totalWei }) => {
+      const call = { address: contract, abi: inferenceServingAbi, args: [user, provider] } as const
+      if (mode === 'voucher') {
+        return (await chain.client.readContract({ ...call, functionName: 'voucherPaid' })) >= BigInt(totalWei)
+      }
+      const account = await chain.client.readContract({ ...call, functionName: 'getAccount' })
+      return account.nonce >= BigInt(nonce)
+    }),
+  )
+  return { ...job, items: job.items.filter((_, index) => taken[index] !== true) }
+}
