@@ -36,40 +36,53 @@ function buildCombinationTables(bits: usize, coefficients: usize, count: usize, 
   return v128.or(l, i16x8.shl(h, 8));
 }
 
-/**
- * Adds to the combinations at `sums` (16 bytes each) of `count` rows their symbols of one strip: `group` is the address of
- * the strip in the first row, `groups` its length in groups of 64 bytes, `stride` the distance of the rows.
- */
-function combineStrip(group: usize, stride: usize, count: usize, groups: usize, tables: usize, sums: usize): void {
-  for (let i: usize = 0; i < count; i++) {
-    let p = group + i * stride;
-    let t = tables;
-    let s0 = v128.load(sums + (i << 4)), s1 = i64x2.splat(0);
-    for (let g: usize = 0; g < groups; g++, p += 64) {
-      for (let word: usize = 0; word < 32; word += 8) {
-        let lo = load<u64>(p + word), hi = load<u64>(p + word, 32);
-        for (let k = 0; k < 8; k++, t += SYMBOL_TABLE_BYTES, lo >>= 8, hi >>= 8) {
-          s0 = v128.xor(s0, v128.xor(v128.load(t + ((<usize>lo & 15) << 4)), v128.load(t + (<usize>lo & 240), 256)));
-          s1 = v128.xor(s1, v128.xor(v128.load(t + ((<usize>hi & 15) << 4), 512), v128.load(t + (<usize>hi & 240), 768)));
-        }
-      }
-    }
-    v128.store(sums + (i << 4), v128.xor(s0, s1));
-  }
+/** s + Σ products of eight symbols, whose low and high bytes are `lo` and `hi`; their tables are at `t`. */
+@inline function combineEight(s: v128, lo: u64, hi: u64, t: usize): v128 {
+  s = v128.xor(s, v128.xor(v128.load(t + ((<u32>lo << 4) & 240), 0), v128.load(t + (<u32>lo & 240), 256)));
+  s = v128.xor(s, v128.xor(v128.load(t + ((<u32>hi << 4) & 240), 512), v128.load(t + (<u32>hi & 240), 768)));
+  s = v128.xor(s, v128.xor(v128.load(t + (<u32>(lo >> 4) & 240), 1024), v128.load(t + (<u32>(lo >> 8) & 240), 1280)));
+  s = v128.xor(s, v128.xor(v128.load(t + (<u32>(hi >> 4) & 240), 1536), v128.load(t + (<u32>(hi >> 8) & 240), 1792)));
+  s = v128.xor(s, v128.xor(v128.load(t + (<u32>(lo >> 12) & 240), 2048), v128.load(t + (<u32>(lo >> 16) & 240), 2304)));
+  s = v128.xor(s, v128.xor(v128.load(t + (<u32>(hi >> 12) & 240), 2560), v128.load(t + (<u32>(hi >> 16) & 240), 2816)));
+  s = v128.xor(s, v128.xor(v128.load(t + (<u32>(lo >> 20) & 240), 3072), v128.load(t + (<u32>(lo >> 24) & 240), 3328)));
+  s = v128.xor(s, v128.xor(v128.load(t + (<u32>(hi >> 20) & 240), 3584), v128.load(t + (<u32>(hi >> 24) & 240), 3840)));
+  s = v128.xor(s, v128.xor(v128.load(t + (<u32>(lo >> 28) & 240), 4096), v128.load(t + (<u32>(lo >> 32) & 240), 4352)));
+  s = v128.xor(s, v128.xor(v128.load(t + (<u32>(hi >> 28) & 240), 4608), v128.load(t + (<u32>(hi >> 32) & 240), 4864)));
+  s = v128.xor(s, v128.xor(v128.load(t + (<u32>(lo >> 36) & 240), 5120), v128.load(t + (<u32>(lo >> 40) & 240), 5376)));
+  s = v128.xor(s, v128.xor(v128.load(t + (<u32>(hi >> 36) & 240), 5632), v128.load(t + (<u32>(hi >> 40) & 240), 5888)));
+  s = v128.xor(s, v128.xor(v128.load(t + (<u32>(lo >> 44) & 240), 6144), v128.load(t + (<u32>(lo >> 48) & 240), 6400)));
+  s = v128.xor(s, v128.xor(v128.load(t + (<u32>(hi >> 44) & 240), 6656), v128.load(t + (<u32>(hi >> 48) & 240), 6912)));
+  s = v128.xor(s, v128.xor(v128.load(t + (<u32>(lo >> 52) & 240), 7168), v128.load(t + (<u32>(lo >> 56) & 240), 7424)));
+  s = v128.xor(s, v128.xor(v128.load(t + (<u32>(hi >> 52) & 240), 7680), v128.load(t + (<u32>(hi >> 56) & 240), 7936)));
+  return s;
 }
 
-/** Groups of a strip: their tables take 256 KiB, which stays in the second-level cache. */
-const STRIP_GROUPS: usize = 8;
+/** Columns that are copied together: rows often lie a power of two apart, where they would push each other out of caches. */
+const STRIP: usize = 256;
+
+/** Symbols whose tables are in use at a time: 16 KiB, half of a first-level cache. */
+const TABLE_SYMBOLS: usize = 16;
 
 /**
  * The part of the combinations of `count` rows (16 bytes each at `sums`, `stride` apart at `rows`) that the groups
- * [from, to) of 64 bytes contribute. `coefficients` are those of whole rows; `scratch` takes 256 KiB.
+ * [from, to) of 64 bytes contribute. `coefficients` are those of whole rows; `scratch` takes 16 KiB and 256 bytes a row.
  */
 export function combineRows(bits: usize, coefficients: usize, rows: usize, stride: usize, count: usize, from: usize, to: usize, sums: usize, scratch: usize): void {
   memory.fill(sums, 0, count << 4);
-  for (let group = from; group < to; group += STRIP_GROUPS) {
-    const groups = min(STRIP_GROUPS, to - group);
-    buildCombinationTables(bits, coefficients + (group << 9), groups << 5, scratch);
-    combineStrip(rows + (group << 6), stride, count, groups, scratch, sums);
+  const tables = scratch, strip = scratch + TABLE_SYMBOLS * SYMBOL_TABLE_BYTES;
+  for (let start = from << 6; start < to << 6; start += STRIP) {
+    const width = min(STRIP, (to << 6) - start);
+    for (let i: usize = 0; i < count; i++) memory.copy(strip + i * width, rows + i * stride + start, width);
+    for (let column: usize = 0; column < width; column += 64) {
+      for (let half: usize = 0; half < 32; half += TABLE_SYMBOLS) {
+        buildCombinationTables(bits, coefficients + ((start + column) << 3) + (half << 4), TABLE_SYMBOLS, tables);
+        let p = strip + column + half;
+        for (let sum = sums, end = sums + (count << 4); sum < end; sum += 16, p += width) {
+          let s = combineEight(v128.load(sum), load<u64>(p), load<u64>(p, 32), tables);
+          s = combineEight(s, load<u64>(p, 8), load<u64>(p, 40), tables + 8 * SYMBOL_TABLE_BYTES);
+          v128.store(sum, s);
+        }
+      }
+    }
   }
 }
