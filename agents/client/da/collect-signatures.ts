@@ -1,0 +1,259 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { EncodedBlob } from '#protocol/da/blob-codec.ts'
+import { meetsQuorum, type Quorum } from '#protocol/da/quorum.ts'
+import { encodeSlice, sliceBytes } from '#protocol/da/slice.ts'
+import { WeightlessError } from '#protocol/error.ts'
+import type { Hash } from '#protocol/hex.ts'
+import { readBlob } from './blob-record.ts'
+import type { DaConnection } from './connection.ts'
+import { codeOf, QuorumNotReachedError, reasonOf, SignerFailedError, type SignerFailure } from './errors.ts'
+import type { DaListener } from './events.ts'
+import { readQuorum } from './quorum-reader.ts'
+import type { RowSource } from './row-collector.ts'
+import { rowSources } from './row-sources.ts'
+import { SignatureBook } from './signature-book.ts'
+import { encodeUploadHead, UPLOAD_HEAD_BYTES } from './signer-wire.ts'
+import type { SubmittedBlob } from './submit-blobs.ts'
+
+/** Signatures of at least two thirds of the stake, each verified. */
+export interface CollectedSignatures {
+  quorum: Quorum
+  /** By place in the epoch's order. */
+  signatures: ReadonlyMap<number, Hash>
+  signedWei: bigint
+  /** Signers that did not sign in time, and why. */
+  failures: SignerFailure[]
+}
+
+export interface CollectSignaturesParameters {
+  blob: EncodedBlob
+  submission: Pick<SubmittedBlob, 'dataRoot' | 'epoch' | 'quorumId'>
+  signal?: AbortSignal | undefined
+  onEvent?: DaListener | undefined
+}
+
+/** The submission is not in that epoch any more: a reorganisation took it away. Code `SUBMISSION_MOVED`. */
+export class SubmissionMovedError extends WeightlessError {}
+
+/** How long a signer may hold an answer until it has seen the submission. */
+const STATE_WAIT_MS = 2_000
+/** How often it is made sure that the submission is still there. */
+const WATCH_MS = 2_000
+/** Time that each 256 KiB of an upload adds to its limit. */
+const UPLOAD_BYTES_PER_SECOND = 256 * 1024
+
+/**
+ * Send every signer of the epoch its rows, side by side, and gather their signatures. Done as soon as two thirds of the
+ * stake have signed, with a short grace for more. Foreign and false signatures do not count.
+ *
+ * @throws QuorumNotReachedError; SubmissionMovedError
+ */
+export async function collectSignatures(
+  connection: DaConnection,
+  parameters: CollectSignaturesParameters,
+): Promise<CollectedSignatures> {
+  return new Collection(connection, parameters, await readQuorum(connection, parameters.submission)).run()
+}
+
+class Collection {
+  readonly #connection: DaConnection
+  readonly #parameters: CollectSignaturesParameters
+  readonly #quorum: Quorum
+  readonly #book: SignatureBook
+  readonly #failures = new Map<number, SignerFailure>()
+  readonly #stop = new AbortController()
+  readonly #signal: AbortSignal
+  readonly #deadline: number
+  #sentBytes = 0
+  #totalBytes = 0
+  #enough: (() => void) | undefined
+  #satisfied = false
+
+  constructor(connection: DaConnection, parameters: CollectSignaturesParameters, quorum: Quorum) {
+    this.#connection = connection
+    this.#parameters = parameters
+    this.#quorum = quorum
+    this.#deadline = Date.now() + connection.limits.signTimeoutMs
+    const timer = AbortSignal.timeout(connection.limits.signTimeoutMs)
+    const signals = [this.#stop.signal, timer]
+    this.#signal = AbortSignal.any(parameters.signal === undefined ? signals : [...signals, parameters.signal])
+    const { rowRoot, rlcRoot } = parameters.blob.commitment
+    this.#book = new SignatureBook({ quorum, blob: { ...parameters.submission, rowRoot, rlcRoot } })
+  }
+
+  async run(): Promise<CollectedSignatures> {
+    const { limits } = this.#connection
+    const { signal, submission } = this.#parameters
+    const sources = rowSources(this.#connection, this.#quorum, () => true)
+    const queue = [...sources.entries()]
+    const lane = async (): Promise<void> => {
+      for (let next = queue.shift(); next !== undefined; next = queue.shift()) await this.#bring(next[0], next[1])
+    }
+    const enough = new Promise<void>((resolve) => {
+      this.#enough = resolve
+    })
+    const moved = this.#watch()
+    const all = Promise.all(Array.from({ length: Math.min(limits.width, queue.length) }, lane))
+    try {
+      await Promise.race([all, enough, moved])
+      if (this.#satisfied)
+        await Promise.race([all, delay(limits.graceMs, undefined, { signal: this.#signal }).catch(() => {})])
+    } finally {
+      this.#stop.abort(new DOMException('enough signatures are here', 'AbortError'))
+      await all.catch(() => {})
+    }
+    signal?.throwIfAborted()
+    if (this.#reached()) {
+      const { signatures, signedWei } = this.#book
+      return { quorum: this.#quorum, signatures, signedWei, failures: [...this.#failures.values()] }
+    }
+    for (const [place, { address, url }] of sources.entries()) {
+      if (this.#book.has(place) || this.#failures.has(place)) continue
+      const reason = `it did not sign within ${limits.signTimeoutMs} ms`
+      this.#failures.set(place, { signer: address, url, code: 'SIGNER_TIMEOUT', reason })
+    }
+    throw new QuorumNotReachedError({
+      ...submission,
+      signedWei: this.#book.signedWei,
+      totalWei: this.#quorum.totalStakeWei,
+      failures: [...this.#failures.values()],
+    })
+  }
+
+  /** Whether two thirds have signed. Claims are checked once they would do: one pairing for all of them. */
+  #reached(): boolean {
+    if (!meetsQuorum({ quorum: this.#quorum, signed: this.#book.claimed() })) return false
+    for (const place of this.#book.verify()) {
+      const { address, socket: url } = this.#quorum.signers[place] ?? { address: '0x' as Hash, socket: '' }
+      this.#failed(place, { address: address as Hash, url }, foreign())
+    }
+    return meetsQuorum({ quorum: this.#quorum, signed: this.#book.claimed() })
+  }
+
+  /** Deals with one signer until it has signed, has failed for good, or time is up. Never rejects. */
+  async #bring(place: number, source: RowSource): Promise<void> {
+    const { attempts } = this.#connection.limits
+    for (let failed = 0; failed < attempts && !this.#signal.aborted; ) {
+      try {
+        const signature = await this.#ask(source)
+        if (signature === undefined) continue
+        if (!this.#book.claim(place, signature)) throw foreign()
+        const { address: signer, url } = source
+        const { signedWei } = this.#book
+        this.#parameters.onEvent?.({ type: 'signed', signer, url, signedWei, totalWei: this.#quorum.totalStakeWei })
+        // Those that come later are verified together at the end.
+        if (!this.#satisfied && this.#reached()) {
+          this.#satisfied = true
+          this.#enough?.()
+        }
+        return
+      } catch (error) {
+        if (this.#signal.aborted) return
+        failed += 1
+        const final = failed >= attempts || !mayPass(error)
+        this.#failed(place, source, error, final)
+        if (final) return
+        const retryAfterMs = error instanceof SignerFailedError ? (error.retryAfterMs ?? 0) : 0
+        await delay(Math.max(100 * 2 ** failed, retryAfterMs), undefined, { signal: this.#signal }).catch(() => {})
+      }
+    }
+  }
+
+  /** The signature; undefined while the signer has not seen the submission. */
+  async #ask(source: RowSource): Promise<Hash | undefined> {
+    const { submission } = this.#parameters
+    const left = this.#deadline - Date.now()
+    const waitMs = Math.max(0, Math.min(STATE_WAIT_MS, left))
+    const askedAt = Date.now()
+    const { state, signature } = await source.http.state(submission, { waitMs, signal: this.#signal })
+    if (state === 'signed' && signature !== undefined) return signature
+    if (state === 'wanted') return this.#upload(source)
+    if (state === 'unknown') {
+      // A signer that does not wait as asked must not make a busy loop.
+      const pauseMs = Math.max(0, 200 - (Date.now() - askedAt))
+      await delay(pauseMs, undefined, { signal: this.#signal }).catch(() => {})
+      return undefined
+    }
+    throw new SignerFailedError({
+      code: state === 'expired' ? 'BLOB_EXPIRED' : 'ROWS_NOT_ASSIGNED',
+      message: state === 'expired' ? 'the blob has expired for it' : 'it has no rows in this epoch',
+      status: 409,
+    })
+  }
+
+  async #upload(source: RowSource): Promise<Hash> {
+    const { blob, submission, onEvent } = this.#parameters
+    const { header, rowRoot, rlcRoot } = blob.commitment
+    const { firstRow, rowCount } = source
+    let lengthBytes = UPLOAD_HEAD_BYTES
+    for (let i = 0; i < rowCount; i++) lengthBytes += sliceBytes({ header, index: firstRow + i })
+    this.#totalBytes += lengthBytes
+    const parts = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
+      yield encodeUploadHead({ sizeBytes: header.sizeBytes, rowRoot, rlcRoot, rlc: blob.rlc })
+      // Small rows travel together: a write for each would cost more than the bytes.
+      let group: Uint8Array[] = []
+      let groupBytes = 0
+      for (let index = firstRow; index < firstRow + rowCount; index++) {
+        const pieces = encodeSlice(blob.slice(index))
+        group.push(...pieces)
+        groupBytes += pieces.reduce((sum, { length }) => sum + length, 0)
+        if (groupBytes < 128 * 1024) continue
+        yield Buffer.concat(group)
+        group = []
+        groupBytes = 0
+      }
+      if (groupBytes > 0) yield Buffer.concat(group)
+    }
+    return source.http.upload(submission, {
+      parts,
+      lengthBytes,
+      limitMs: this.#connection.limits.uploadTimeoutMs + (lengthBytes / UPLOAD_BYTES_PER_SECOND) * 1_000,
+      signal: this.#signal,
+      onSent: (bytes) => {
+        this.#sentBytes += bytes
+        onEvent?.({ type: 'sending', doneBytes: this.#sentBytes, totalBytes: this.#totalBytes })
+      },
+    })
+  }
+
+  #failed(place: number, source: { address: Hash; url: string }, error: unknown, final = true): void {
+    const failure = { signer: source.address, url: source.url, code: codeOf(error), reason: reasonOf(error) }
+    this.#failures.set(place, failure)
+    this.#parameters.onEvent?.({ type: 'signer-failed', ...failure, final })
+  }
+
+  /** Rejects when the chain does not have the submission any more, seen twice. Otherwise never settles. */
+  async #watch(): Promise<void> {
+    let missing = 0
+    while (!this.#signal.aborted) {
+      await delay(WATCH_MS, undefined, { signal: this.#signal }).catch(() => {})
+      if (this.#signal.aborted) break
+      const blob = await readBlob(this.#connection, this.#parameters.submission).catch(() => 'unread' as const)
+      missing = blob === undefined ? missing + 1 : 0
+      if (missing < 2) continue
+      const { dataRoot, epoch } = this.#parameters.submission
+      throw new SubmissionMovedError({
+        code: 'SUBMISSION_MOVED',
+        message: `the chain has no submission of ${dataRoot} in epoch ${epoch} any more`,
+        fix: 'a reorganisation took it away: run the same command again, nothing is paid twice',
+        details: { dataRoot, epoch },
+      })
+    }
+    await new Promise(() => {})
+  }
+}
+
+/** Whether another try with the same signer makes sense. */
+function mayPass(error: unknown): boolean {
+  if (!(error instanceof SignerFailedError)) return false
+  const { status, code } = error
+  if (code === 'SIGNER_FOREIGN_SIGNATURE' || code === 'SIGNER_ANSWER') return false
+  return status === undefined || status === 404 || status === 408 || status === 429 || status >= 500
+}
+
+function foreign(): SignerFailedError {
+  return new SignerFailedError({
+    code: 'SIGNER_FOREIGN_SIGNATURE',
+    message: 'its signature is not that of its registered key for this blob',
+  })
+}

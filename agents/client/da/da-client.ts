@@ -1,0 +1,59 @@
+import type { EncodedBlob } from '#protocol/da/blob-codec.ts'
+import { type CollectedSignatures, type CollectSignaturesParameters, collectSignatures } from './collect-signatures.ts'
+import { type Certificate, type ConfirmBlobsParameters, confirmBlobs } from './confirm-blobs.ts'
+import { type DaConnection, type DaConnectionParameters, openDaConnection } from './connection.ts'
+import { type DisperseParameters, type DisperseReturnType, disperse } from './disperse.ts'
+import { type QuoteParameters, type QuoteReturnType, quoteBlob } from './quote.ts'
+import { type RetrieveParameters, type RetrieveReturnType, retrieve } from './retrieve.ts'
+import { type SampleParameters, type SampleReturnType, sample } from './sample.ts'
+import { type SubmitBlobsParameters, type SubmittedBlob, submitBlobs } from './submit-blobs.ts'
+
+export type { Certificate } from './confirm-blobs.ts'
+export type { DaConnection, DaConnectionParameters, DaLimits } from './connection.ts'
+export type { DaEvent, DaListener } from './events.ts'
+
+/** The data-availability actions bound to one connection. Each is also a function of its own in the file of its name. */
+export interface DaClient extends AsyncDisposable {
+  readonly connection: DaConnection
+  /** Encode, pay, bring the rows to the signers, certify. Repeatable without paying twice. */
+  disperse(parameters: DisperseParameters): Promise<DisperseReturnType>
+  /** Fetch a blob from its signers; the payload is verified. */
+  retrieve(parameters: RetrieveParameters): Promise<RetrieveReturnType>
+  /** Check by a few random rows that a blob can be had. */
+  sample(parameters: SampleParameters): Promise<SampleReturnType>
+  quote(parameters: QuoteParameters): Promise<QuoteReturnType>
+  /** Rows and commitment of a payload. Release it when done. */
+  encode(data: Uint8Array, options?: { signal?: AbortSignal | undefined }): Promise<EncodedBlob>
+  /** Stage 2 of a dispersal: one transaction for many blobs. */
+  submitBlobs(parameters: SubmitBlobsParameters): Promise<SubmittedBlob[]>
+  /** Stage 3: rows out, signatures in. */
+  collectSignatures(parameters: CollectSignaturesParameters): Promise<CollectedSignatures>
+  /** Stage 4: one transaction for many blobs. */
+  confirmBlobs(parameters: ConfirmBlobsParameters): Promise<Certificate[]>
+  close(): Promise<void>
+}
+
+/**
+ * A client for data availability. Nothing is sent before the first action.
+ *
+ * @example
+ * await using da = connectDa({ rpcUrl: 'http://127.0.0.1:8545', contracts: { signers, entrance }, account })
+ * const { certificate } = await da.disperse({ data })
+ * const { data: copy } = await da.retrieve({ dataRoot: certificate.dataRoot })
+ */
+export function connectDa(parameters: DaConnectionParameters): DaClient {
+  const connection = openDaConnection(parameters)
+  return {
+    connection,
+    disperse: (given) => disperse(connection, given),
+    retrieve: (given) => retrieve(connection, given),
+    sample: (given) => sample(connection, given),
+    quote: (given) => quoteBlob(connection, given),
+    encode: async (data, options = {}) => (await connection.codec()).encode(data, options),
+    submitBlobs: (given) => submitBlobs(connection, given),
+    collectSignatures: (given) => collectSignatures(connection, given),
+    confirmBlobs: (given) => confirmBlobs(connection, given),
+    close: () => connection.close(),
+    [Symbol.asyncDispose]: () => connection.close(),
+  }
+}

@@ -1,0 +1,165 @@
+import type { EncodedBlob } from '#protocol/da/blob-codec.ts'
+import type { Hash } from '#protocol/hex.ts'
+import { currentEpoch, findSubmission, readBlob } from './blob-record.ts'
+import { type CollectedSignatures, collectSignatures, SubmissionMovedError } from './collect-signatures.ts'
+import { type Certificate, confirmBlobs } from './confirm-blobs.ts'
+import type { DaConnection } from './connection.ts'
+import { EntranceRefusedError, QuorumNotReachedError, type SignerFailure } from './errors.ts'
+import type { DaListener } from './events.ts'
+import { forgetPayments, resubmitBlob, type SubmittedBlob, submitBlobs } from './submit-blobs.ts'
+
+export interface DisperseParameters {
+  data: Uint8Array
+  /** Epochs after the current one for which the blob is kept. Default: the shortest the contract takes. */
+  retentionEpochs?: number | undefined
+  /** Pay even where the blob is there and not expired. Default false. */
+  force?: boolean | undefined
+  signal?: AbortSignal | undefined
+  onEvent?: DaListener | undefined
+}
+
+export interface DisperseReturnType {
+  certificate: Certificate
+  /** Paid by this call; 0 where an earlier submission was used. */
+  feeWei: bigint
+  /** Whether the blob was confirmed before. */
+  existed: boolean
+  /** Signers that did not sign in time, and why. */
+  failures: SignerFailure[]
+}
+
+/** Rounds of gathering signatures: the submission may move to another epoch in between. */
+const MAX_ROUNDS = 4
+
+/**
+ * Disperse a blob: encode, pay, bring the rows to the signers, put their signatures on the chain. A blob that is there
+ * is not paid twice: the same call gives its certificate. After a crash the same call goes on where it stopped.
+ *
+ * @throws InvalidBlobError `BLOB_SIZE`; EntranceRefusedError, InsufficientFundsError; QuorumNotReachedError
+ * @example
+ * const { certificate } = await disperse(connection, { data: await readFile('batch.bin') })
+ */
+export async function disperse(connection: DaConnection, parameters: DisperseParameters): Promise<DisperseReturnType> {
+  const { data, signal } = parameters
+  const encoded = await (await connection.codec()).encode(data, { signal })
+  try {
+    const { dataRoot, header } = encoded.commitment
+    parameters.onEvent?.({ type: 'encoded', dataRoot, sizeBytes: header.sizeBytes, rowBytes: header.rowBytes })
+    return await disperseEncoded(connection, { ...parameters, encoded })
+  } finally {
+    encoded.release()
+  }
+}
+
+/** {@link disperse} for a blob that is encoded already. It stays the caller's to release. */
+export async function disperseEncoded(
+  connection: DaConnection,
+  parameters: Omit<DisperseParameters, 'data'> & { encoded: EncodedBlob },
+): Promise<DisperseReturnType> {
+  const { encoded, signal, onEvent } = parameters
+  const { dataRoot } = encoded.commitment
+  const listener = { signal, onEvent }
+  const existing = parameters.force === true ? undefined : await existingBlob(connection, dataRoot, onEvent)
+  if (existing?.certificate !== undefined) {
+    return { certificate: existing.certificate, feeWei: 0n, existed: true, failures: [] }
+  }
+  const submission = existing?.submission ?? (await pay(connection, parameters))
+  const { feeWei } = submission
+  const { submission: signed, ...collected } = await gather(connection, { encoded, submission, ...listener })
+  const [certificate] = await confirmBlobs(connection, { blobs: [{ submission: signed, ...collected }], ...listener })
+  if (certificate === undefined) throw new RangeError('a confirmation gave no certificate')
+  await forgetPayments(connection, [dataRoot])
+  return { certificate, feeWei, existed: false, failures: collected.failures }
+}
+
+/** What the chain has of a blob: its certificate, or a submission that waits for signatures. */
+async function existingBlob(
+  connection: DaConnection,
+  dataRoot: Hash,
+  onEvent: DaListener | undefined,
+): Promise<{ certificate?: Certificate; submission?: SubmittedBlob } | undefined> {
+  const blob = await findSubmission(connection, dataRoot)
+  if (blob === undefined) return undefined
+  const { epoch, quorumId, sizeBytes, rowRoot, rlcRoot, expiryEpoch, confirmed } = blob
+  onEvent?.({ type: 'found', dataRoot, epoch, confirmed })
+  const shared = { dataRoot, epoch, quorumId, sizeBytes, rowRoot, rlcRoot, expiryEpoch, submitTx: undefined }
+  if (confirmed) return { certificate: { ...shared, confirmTx: undefined, block: undefined } }
+  return { submission: { ...shared, block: undefined, feeWei: 0n } }
+}
+
+async function pay(
+  connection: DaConnection,
+  { encoded, retentionEpochs, signal, onEvent }: Omit<DisperseParameters, 'data'> & { encoded: EncodedBlob },
+): Promise<SubmittedBlob> {
+  const [submission] = await submitBlobs(connection, {
+    blobs: [encoded.commitment],
+    ...{ retentionEpochs, signal, onEvent },
+  })
+  if (submission === undefined) throw new RangeError('a submission gave no blob')
+  return submission
+}
+
+/** Signatures for a blob, in whichever epoch it ends up in. */
+async function gather(
+  connection: DaConnection,
+  {
+    encoded,
+    submission: first,
+    signal,
+    onEvent,
+  }: {
+    encoded: EncodedBlob
+    submission: SubmittedBlob
+    signal: AbortSignal | undefined
+    onEvent: DaListener | undefined
+  },
+): Promise<CollectedSignatures & { submission: SubmittedBlob }> {
+  let submission = first
+  for (let round = 1; ; round++) {
+    try {
+      return { submission, ...(await collectSignatures(connection, { blob: encoded, submission, signal, onEvent })) }
+    } catch (error) {
+      const again =
+        round < MAX_ROUNDS ? await elsewhere(connection, { error, submission, encoded, signal, onEvent }) : undefined
+      if (again === undefined) throw error
+      submission = again
+    }
+  }
+}
+
+/** Where a blob can still find its quorum; undefined when it cannot. */
+async function elsewhere(
+  connection: DaConnection,
+  {
+    error,
+    submission,
+    encoded,
+    signal,
+    onEvent,
+  }: {
+    error: unknown
+    submission: SubmittedBlob
+    encoded: EncodedBlob
+    signal: AbortSignal | undefined
+    onEvent: DaListener | undefined
+  },
+): Promise<SubmittedBlob | undefined> {
+  const { dataRoot, epoch } = submission
+  if (error instanceof SubmissionMovedError) {
+    connection.forget('quorum')
+    // The journal sends the same transaction again; it cannot pay twice.
+    const moved = await pay(connection, { encoded, signal, onEvent })
+    onEvent?.({ type: 'moved', dataRoot, fromEpoch: epoch, toEpoch: moved.epoch })
+    return moved
+  }
+  if (!(error instanceof QuorumNotReachedError) || (await currentEpoch(connection)) <= epoch) return undefined
+  try {
+    return await resubmitBlob(connection, { dataRoot, fromEpoch: epoch, signal, onEvent })
+  } catch (refused) {
+    if (!(refused instanceof EntranceRefusedError)) throw refused
+    // Somebody else may have moved or confirmed it meanwhile.
+    const blob = await readBlob(connection, { dataRoot, epoch: await currentEpoch(connection) })
+    if (blob === undefined) return undefined
+    return { ...blob, submitTx: undefined, block: undefined, feeWei: 0n }
+  }
+}

@@ -1,0 +1,46 @@
+import { findRpcError } from '#kit/chain/client.ts'
+import { decodeRevert } from '#kit/chain/revert.ts'
+import type { Hash } from '#protocol/hex.ts'
+import { entranceAbi, signersAbi } from './abi.ts'
+import { EntranceRefusedError, reasonOf } from './errors.ts'
+
+/** What to do about the contract's own errors. */
+const FIX: Readonly<Record<string, string>> = {
+  BlobSizeOutOfBounds: 'give at least one byte and at most what the message says; split what is larger',
+  RetentionOutOfBounds: 'choose a retention within the bounds of the message',
+  FeeTooLow: 'the price has risen: ask for a new quote',
+  NoQuorum: 'nobody signs in this epoch: wait for signers to register and for the next epoch',
+  IntakeIsPaused: 'new blobs are refused for now; reading and confirming go on',
+  BlobNotSubmitted: 'submit and pay for the blob first',
+  CommitmentMismatch: 'confirm with the roots that were submitted',
+  EpochTooOld: 'move the blob to the current epoch with resubmit, or submit it again',
+  BlobConfirmedAlready: 'nothing is to be done: the blob is confirmed',
+}
+
+/** An error of a call to the entrance: the contract's refusal by name, or what it was. */
+export function entranceError(error: unknown, entrance: Hash): unknown {
+  if (error instanceof EntranceRefusedError) return error
+  const failure = findRpcError(error)
+  if (failure !== undefined && failure.kind === 'endpoint') return error
+  const revert = decodeRevert({ error, abi: [...entranceAbi, ...signersAbi], to: entrance })
+  if (revert === undefined && failure === undefined && !isEmptyAnswer(error)) return error
+  const name = revert?.errorName
+  const said =
+    revert === undefined
+      ? reasonOf(error).split('\n')[0]
+      : `${name ?? 'no reason'}(${revert.args.map(String).join(', ')})`
+  return new EntranceRefusedError({
+    code: 'ENTRANCE_REFUSED',
+    message: `the entrance contract ${entrance} refused: ${said}`,
+    fix:
+      (name === undefined ? undefined : FIX[name]) ??
+      'check the address of the contract and the version of this program',
+    details: { entrance, errorName: name, args: revert?.args.map(String) },
+    cause: error,
+  })
+}
+
+/** viem's way of saying that there is no contract at the address. */
+function isEmptyAnswer(error: unknown): boolean {
+  return error instanceof Error && /returned no data|ContractFunctionZeroData/i.test(`${error.name} ${error.message}`)
+}
