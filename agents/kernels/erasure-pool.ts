@@ -40,6 +40,9 @@ const MAX_PIECE_BYTES = 4 * MIB
 /** Bytes of the combination of a row. */
 export const COMBINATION_BYTES = 16
 
+/** Longest row: the hashes of its sub-lines, eight rows at a time, have their place in the scratch of a worker. */
+const MAX_ROW_BYTES = 32 * KIB
+
 const HASH_BYTES = 32
 const GROUP_BYTES = 64
 
@@ -125,6 +128,7 @@ export class ErasurePool {
 
   /** Writes the parity rows behind the data rows. */
   async encode({ address, rowBytes, log2Data, cosets, signal }: CodedRows): Promise<void> {
+    checkRows({ rowBytes, count: cosets << log2Data })
     const parity = address + (rowBytes << log2Data)
     const width = Math.min(ENCODE_WIDTH, rowBytes)
     await this.#split({ units: Math.ceil(rowBytes / width), bytes: rowBytes << log2Data, signal }, (from, to) => ({
@@ -143,6 +147,7 @@ export class ErasurePool {
    * @throws KernelError `KERNEL_INPUT` for too few rows
    */
   async decode({ address, rowBytes, log2Data, cosets, present, scratch, signal }: DecodeParameters): Promise<void> {
+    checkRows({ rowBytes, count: cosets << log2Data })
     const dataRows = 1 << log2Data
     const points = cosets * dataRows
     const log2Points = Math.ceil(Math.log2(points))
@@ -185,6 +190,7 @@ export class ErasurePool {
 
   /** Writes the hash of every row, the root over its sub-lines of 1 KiB, to `leaves` (32 bytes each). */
   async hashRows({ address, rowBytes, count, leaves, signal }: HashRowsParameters): Promise<void> {
+    checkRows({ rowBytes, count })
     await this.#split({ units: Math.ceil(count / 8), bytes: count * rowBytes, signal }, (from, to) => ({
       name: 'hashRows',
       values: (work) => [
@@ -221,6 +227,7 @@ export class ErasurePool {
    * is the address of 16 bytes for every symbol of a row.
    */
   async combine({ address, rowBytes, count, coefficients, sums, signal }: CombineParameters): Promise<void> {
+    checkRows({ rowBytes, count })
     const groups = rowBytes / GROUP_BYTES
     const sumBytes = count * COMBINATION_BYTES
     const units = Math.min(MAX_COMBINE_PIECES, Math.ceil(groups / 8))
@@ -273,6 +280,18 @@ export class ErasurePool {
     const ends = await Promise.allSettled(jobs.map(({ name, values }) => this.#run(name, values, signal)))
     for (const end of ends) if (end.status === 'rejected') throw end.reason
   }
+}
+
+/** Refuses rows for which a worker's scratch does not suffice. */
+function checkRows({ rowBytes, count }: { rowBytes: number; count: number }): void {
+  const fits = rowBytes % GROUP_BYTES === 0 && rowBytes > 0 && rowBytes <= MAX_ROW_BYTES
+  if (fits && Number.isInteger(count) && count > 0 && count <= MAX_POINTS) return
+  throw new KernelError({
+    code: 'KERNEL_INPUT',
+    message: `${count} rows of ${rowBytes} bytes cannot be worked on`,
+    fix: `give 1 to ${MAX_POINTS} rows, each a multiple of ${GROUP_BYTES} bytes up to ${MAX_ROW_BYTES}`,
+    details: { rowBytes, count, limitRowBytes: MAX_ROW_BYTES, limitCount: MAX_POINTS },
+  })
 }
 
 /** Partial sums of {@link ErasurePool.combine}, at most. */
