@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { Option } from 'commander'
 import { z } from 'zod'
 import { ComputeBook } from '#client/compute/book.ts'
 import { type ComputeClient, connectCompute } from '#client/compute/compute-client.ts'
-import { type ComputeLimits, defaultDataDir } from '#client/compute/connection.ts'
+import { defaultDataDir } from '#client/compute/connection.ts'
+import type { ModelTexts } from '#client/compute/token-text.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import type { Hex } from '#protocol/hex.ts'
 import type { CliIo } from './io.ts'
@@ -76,16 +78,19 @@ export function computeSettings({ io, options }: { io: CliIo; options: ComputeOp
 export async function openCompute({
   io,
   options,
-  limits,
+  modelFiles = [],
 }: {
   io: CliIo
   options: ComputeOptions
-  limits?: Partial<ComputeLimits> | undefined
+  /** GGUF files whose tokenizers are used to compare text with tokens. */
+  modelFiles?: readonly string[] | undefined
 }): Promise<{ compute: ComputeClient; settings: ComputeSettings }> {
   const settings = computeSettings({ io, options })
   const account = await payer({ io, options, settings })
   const { rpcUrl, ledger, inference, dataDir } = settings
-  return { compute: connectCompute({ rpcUrl, ledger, inference, dataDir, account, limits }), settings }
+  const modelTexts =
+    modelFiles.length === 0 ? undefined : await textsOf(modelFiles.map((path) => resolve(io.cwd, path)))
+  return { compute: connectCompute({ rpcUrl, ledger, inference, dataDir, account, modelTexts }), settings }
 }
 
 /** The user's book alone: what needs neither chain nor key. */
@@ -110,6 +115,12 @@ export async function payer({
     message: 'no key is given to pay with',
     fix: 'give --keystore FILE (make one with: weightless key new), or set WEIGHTLESS_PRIVATE_KEY',
   })
+}
+
+/** Tokenizers bring hashing threads with them: loaded when wanted. */
+async function textsOf(paths: readonly string[]): Promise<ModelTexts> {
+  const { modelFileTexts } = await import('#client/compute/model-texts.ts')
+  return modelFileTexts(paths)
 }
 
 function given(name: string, text: string | undefined): Hex | undefined {

@@ -19,6 +19,7 @@ interface ChatOptions extends ComputeOptions {
   maxTokens?: number
   temperature?: number
   seed?: number
+  modelFile?: string[]
 }
 
 const MAX_PROMPT_BYTES = 8 * 2 ** 20
@@ -36,6 +37,7 @@ export function register(program: Command, io: CliIo): void {
     .option('--max-tokens <n>', 'tokens the answer may have', wholeNumber)
     .option('--temperature <t>', 'sampling temperature; 0 always takes the likeliest token', temperature)
     .option('--seed <n>', 'seed of the sampling (default: made of the request and 32 random bytes)', wholeNumber)
+    .option('--model-file <file...>', 'weights (GGUF) to compare the text with the tokens of the receipt')
     .addHelpText('after', '\nThe first chat with a provider opens an account there out of your deposit.')
     .action((prompt: string | undefined, _options: unknown, at: Command) =>
       runChat({ prompt, options: readOptions<ChatOptions>(at), io }),
@@ -54,7 +56,7 @@ async function runChat({
 }): Promise<void> {
   const question = prompt === undefined || prompt === '-' ? await readPrompt(io) : prompt
   const system: ChatMessage[] = options.system === undefined ? [] : [{ role: 'system', content: options.system }]
-  const { compute } = await openCompute({ io, options })
+  const { compute } = await openCompute({ io, options, modelFiles: options.modelFile })
   try {
     const { model, provider, maxTokens, temperature: heat, seed } = options
     const answer = await compute.chat({
@@ -92,6 +94,8 @@ function describe(event: ChatEvent): string {
       const price = `about ${formatEther(estimatedFeeWei)}, at most ${formatEther(maxFeeWei)}`
       return `asking ${model} at ${service.provider} (${URL.parse(service.url)?.host}): ${price}`
     }
+    case 'account-guard':
+      return `binding ${event.provider} to charge only what you sign`
     case 'account-open':
       return `opening an account at ${event.provider} with ${formatEther(event.amountWei)} of your deposit`
     case 'account-top-up':

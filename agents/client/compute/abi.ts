@@ -42,6 +42,8 @@ export const inferenceAbi = parseAbi([
   'function ledgerAddress() view returns (address)',
   'function lockTime() view returns (uint256)',
   'function revokeAllTokens(address provider)',
+  'function setSignedChargesOnly(address provider, bool enabled)',
+  'function signedChargesOnlyFrom(address user, address provider) view returns (uint256)',
   'function serviceModel(address provider) view returns (bytes32)',
   'function voucherPaid(address user, address provider) view returns (uint128)',
   'error AccountNotExists(address user, address provider)',

@@ -103,9 +103,41 @@ export async function voucherPaid(
     const args = [user, provider] as const
     return await client.readContract({ address: inference, abi: inferenceAbi, functionName: 'voucherPaid', args })
   } catch (error) {
-    if (/reverted|returned no data/.test(error instanceof Error ? error.message : '')) return undefined
+    if (isMissing(error)) return undefined
     return await readChain('the vouchers paid', () => Promise.reject(error))
   }
+}
+
+/**
+ * From when on (seconds since 1970) a provider may charge the user only what the user signed; 0 for never, undefined
+ * where the contract cannot bind a provider to that.
+ */
+export async function signedChargesOnlyFrom(
+  connection: ComputeConnection,
+  { provider, user = connection.account().address }: { provider: Hex; user?: Hex },
+): Promise<number | undefined> {
+  const { client } = await connection.chain()
+  const { inference } = await connection.contracts()
+  try {
+    const at = { address: inference, abi: inferenceAbi, args: [user, provider] } as const
+    return Number(await client.readContract({ ...at, functionName: 'signedChargesOnlyFrom' }))
+  } catch (error) {
+    if (isMissing(error)) return undefined
+    return await readChain('the guard of the account', () => Promise.reject(error))
+  }
+}
+
+/**
+ * Binds a provider to charge only what the user signs in vouchers, whatever the provider's own signer signs. At once
+ * while the account is empty, else after the lock time. Session tokens alone buy nothing there any more.
+ */
+export async function setSignedChargesOnly(
+  connection: ComputeConnection,
+  { provider, enabled, signal }: { provider: Hex; enabled: boolean; signal?: AbortSignal | undefined },
+): Promise<Hex> {
+  const { inference } = await connection.contracts()
+  const call = { to: inference, abi: inferenceAbi, functionName: 'setSignedChargesOnly', args: [provider, enabled] }
+  return (await connection.send({ ...call, signal })).transactionHash
 }
 
 /**
@@ -190,4 +222,9 @@ function readAccount(raw: {
     pendingRefundWei: raw.pendingRefund,
     generation: Number(raw.generation),
   }
+}
+
+/** The contract does not have the function asked for: one of the original protocol. */
+function isMissing(error: unknown): boolean {
+  return /reverted|returned no data/.test(error instanceof Error ? error.message : '')
 }

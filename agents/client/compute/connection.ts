@@ -9,6 +9,7 @@ import { inferenceAbi, ledgerAbi } from './abi.ts'
 import { ComputeBook } from './book.ts'
 import { ComputeChainError, ComputeRequestError, reasonOf } from './errors.ts'
 import { SessionTokens } from './session-tokens.ts'
+import type { ModelTexts } from './token-text.ts'
 
 /** Where and as whom the compute market is used. */
 export interface ComputeConnectionParameters {
@@ -22,6 +23,13 @@ export interface ComputeConnectionParameters {
   account?: LocalAccount | undefined
   /** Folder of the books: vouchers signed, receipts. Default `$XDG_DATA_HOME/weightless/compute` (`~/.local/share/…`). */
   dataDir?: string | undefined
+  /**
+   * Bind each provider, when an account at it is opened, to charge only what the user signs in vouchers. Default true.
+   * Clients of the original protocol, which sign no vouchers, cannot use such an account.
+   */
+  guard?: boolean | undefined
+  /** Tokenizers at hand, so that the text received is compared with the tokens of the receipt. Default none. */
+  modelTexts?: ModelTexts | undefined
   limits?: Partial<ComputeLimits> | undefined
 }
 
@@ -74,6 +82,9 @@ export interface ComputeContracts {
 /** What every action of the compute market works with. Connections are made on first use and kept until `close`. */
 export interface ComputeConnection {
   readonly limits: ComputeLimits
+  /** See {@link ComputeConnectionParameters}. */
+  readonly guard: boolean
+  readonly modelTexts: ModelTexts
   readonly book: ComputeBook
   readonly tokens: SessionTokens
   /** @throws ComputeChainError `CHAIN_UNREACHABLE` */
@@ -126,6 +137,8 @@ export function openComputeConnection(parameters: ComputeConnectionParameters): 
 
   const connection: ComputeConnection = {
     limits,
+    guard: parameters.guard ?? true,
+    modelTexts: parameters.modelTexts ?? (async () => undefined),
     tokens,
     get book() {
       book ??= ComputeBook.open({ dir: parameters.dataDir ?? defaultDataDir() })

@@ -1,5 +1,5 @@
 import { ProviderError } from './errors.ts'
-import { readStreamEvent, readUsage, SseParser, type StreamUsage } from './sse.ts'
+import { readStreamEvent, readText, readUsage, SseParser, type StreamUsage } from './sse.ts'
 
 /** Bytes without a token after which an answer counts as none. */
 const MAX_BEFORE_TOKEN_BYTES = 2 ** 20
@@ -20,6 +20,8 @@ export class AnswerReader {
   #ended = false
   #done = false
   #usage: StreamUsage | undefined
+  #plain = true
+  readonly #texts: string[] = []
 
   constructor(parameters: {
     provider: string
@@ -39,6 +41,11 @@ export class AnswerReader {
   /** Tokens as the answer tells them; known at its end. */
   get usage(): StreamUsage | undefined {
     return this.#usage
+  }
+
+  /** The text, known at the end; undefined where the answer is more than plain text of one choice. */
+  get text(): string | undefined {
+    return this.#plain ? this.#texts.join('') : undefined
   }
 
   /** @throws ProviderError `PROVIDER_FAILED`, `PROVIDER_ANSWER`: the answer has an error or no token */
@@ -95,7 +102,11 @@ export class AnswerReader {
         throw this.#error('PROVIDER_FAILED', typeof text === 'string' ? text.slice(0, 300) : 'it sent an error')
       }
       if (event?.type === 'done') this.#done = true
-      if (event?.type === 'chunk') this.#usage = event.usage ?? this.#usage
+      if (event?.type === 'chunk') {
+        this.#usage = event.usage ?? this.#usage
+        this.#plain &&= !event.other
+        this.#texts.push(event.text)
+      }
       found ||= event?.type === 'done' || (event?.type === 'chunk' && event.hasToken)
     }
     return found
@@ -111,6 +122,9 @@ export class AnswerReader {
     if (typeof json !== 'object' || json === null) throw this.#error('PROVIDER_ANSWER', 'sent no JSON object')
     if (Reflect.get(json, 'error') != null) throw this.#error('PROVIDER_FAILED', 'sent an error with status 200')
     this.#usage = readUsage(json)
+    const text = readText(json)
+    this.#plain = text !== undefined
+    this.#texts.push(text ?? '')
   }
 
   #error(code: string, reason: string): ProviderError {

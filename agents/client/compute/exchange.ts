@@ -157,7 +157,7 @@ async function post(sent: SentRequest, account: FundedAccount, cumulativeFeeWei:
   const watch = new TransferWatch({ firstMs: limits.firstTokenTimeoutMs, idleMs: limits.idleTimeoutMs, signal })
   const startedMs = performance.now()
   try {
-    const response = await fetch(urlOf(parameters), {
+    const response = await fetch(urlOf(parameters, { original: voucher === undefined }), {
       method: 'POST',
       headers: {
         'content-type': 'application/json',
@@ -222,6 +222,7 @@ function deliver(facts: {
       ...{ key, service, chatId, seed, maxTokens, usage, reservation: reservation.id },
       ...{ requestHash: sent.requestHash, randomness: sent.randomness, maxFeeWei: sent.maxFeeWei },
       ...{ bodyBytes: body.length, startedMs: sent.startedMs },
+      text: whole ? reader.text : undefined,
       responseSha256: whole ? hash.digest('hex') : undefined,
     }
     const work = verifyExchange(connection, answered)
@@ -310,9 +311,9 @@ function adoptPaid(connection: ComputeConnection, key: BookKey, { paidWei = 0n }
   }
 }
 
-function urlOf({ service, path }: ExchangeParameters): string {
-  // Providers of the original protocol know these under /v1/proxy alone, and no plain completions.
-  return path === 'completions' ? `${service.url}/v1/${path}` : `${service.url}/v1/proxy/${path}`
+/** Providers of the original protocol know these under /v1/proxy alone. */
+function urlOf({ service, path }: ExchangeParameters, { original }: { original: boolean }): string {
+  return `${service.url}/v1/${original ? 'proxy/' : ''}${path}`
 }
 
 function chatIdOf(header: string | null): string | undefined {

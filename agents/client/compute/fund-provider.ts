@@ -4,6 +4,8 @@ import {
   getMinimums,
   getProviderAccount,
   type ProviderAccount,
+  setSignedChargesOnly,
+  signedChargesOnlyFrom,
   transferToProvider,
   voucherPaid,
 } from './accounts.ts'
@@ -13,6 +15,8 @@ import { ComputeFundsError } from './errors.ts'
 
 /** Money that is moved on the user's behalf, told before it moves. */
 export type FundingEvent =
+  /** The provider is bound to charge no more than the user signs; before its account is opened. */
+  | { readonly type: 'account-guard'; readonly provider: Hex }
   | { readonly type: 'account-open'; readonly provider: Hex; readonly amountWei: bigint }
   | { readonly type: 'account-top-up'; readonly provider: Hex; readonly amountWei: bigint }
 
@@ -83,6 +87,10 @@ export async function fundProvider(
       throw new ComputeFundsError({ address: user, haveWei, needWei: wanted, depositWei, purpose })
     }
     const amountWei = haveWei < wanted ? haveWei : wanted
+    if (missingWei === undefined && on.guard && (await signedChargesOnlyFrom(on, key)) === 0) {
+      await onEvent?.({ type: 'account-guard', provider })
+      await setSignedChargesOnly(on, { provider, enabled: true, signal })
+    }
     await onEvent?.({ type: missingWei === undefined ? 'account-open' : 'account-top-up', provider, amountWei })
     await transferToProvider(on, { provider, amountWei, signal })
   }

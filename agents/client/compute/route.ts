@@ -43,10 +43,16 @@ const MAX_ATTEMPTS = 8
 
 const listed = new WeakMap<ComputeConnection, { services: ComputeService[]; readMs: number }>()
 
-/** The approved services, read from the chain at most every `cacheMs`. */
-export async function knownServices(connection: ComputeConnection): Promise<readonly ComputeService[]> {
+/** Services as read this long ago are read again when none of them fits. */
+const STALE_MS = 1_000
+
+/** The approved services, as read from the chain within `maxAgeMs` (default: the connection's `cacheMs`). */
+export async function knownServices(
+  connection: ComputeConnection,
+  { maxAgeMs = connection.limits.cacheMs }: { maxAgeMs?: number } = {},
+): Promise<readonly ComputeService[]> {
   const known = listed.get(connection)
-  if (known !== undefined && Date.now() - known.readMs < connection.limits.cacheMs) return known.services
+  if (known !== undefined && Date.now() - known.readMs < maxAgeMs) return known.services
   const services = await listServices(connection)
   listed.set(connection, { services, readMs: Date.now() })
   return services
@@ -57,8 +63,18 @@ export async function findProviders(
   connection: ComputeConnection,
   parameters: Pick<RouteParameters, 'model' | 'preferences' | 'parameters' | 'signal'>,
 ): Promise<{ ranked: Candidate[]; left: ProviderAttempt[] }> {
+  const found = await findAmong(connection, parameters, await knownServices(connection))
+  if (found.ranked.length > 0) return found
+  const services = await knownServices(connection, { maxAgeMs: STALE_MS })
+  return await findAmong(connection, parameters, services)
+}
+
+async function findAmong(
+  connection: ComputeConnection,
+  parameters: Pick<RouteParameters, 'model' | 'preferences' | 'parameters' | 'signal'>,
+  services: readonly ComputeService[],
+): Promise<{ ranked: Candidate[]; left: ProviderAttempt[] }> {
   const { model, preferences, signal } = parameters
-  const services = await knownServices(connection)
   const health = await probeProviders(connection, { services, signal })
   const candidates = services.flatMap((service) => {
     const of = health.get(service.provider)

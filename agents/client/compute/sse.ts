@@ -44,6 +44,8 @@ export type StreamEvent =
       readonly hasToken: boolean
       /** Text of the first choice. */
       readonly text: string
+      /** Something else than plain text was said: reasoning, a tool call, another choice. */
+      readonly other: boolean
       readonly finishReason: string | undefined
       readonly usage: StreamUsage | undefined
     }
@@ -71,8 +73,10 @@ export function readStreamEvent(data: string): StreamEvent | undefined {
   const text = [delta.content, choice?.text].find((part) => typeof part === 'string') ?? ''
   const finishReason = typeof choice?.finish_reason === 'string' ? choice.finish_reason : undefined
   const others = [delta.reasoning_content, delta.reasoning, delta.refusal, delta.tool_calls, delta.function_call]
-  const visible = text !== '' || others.some((part) => part !== undefined && part !== null && part !== '')
-  return { type: 'chunk', hasToken: visible || finishReason !== undefined, text, finishReason, usage: readUsage(json) }
+  const special = others.some((part) => part !== undefined && part !== null && part !== '')
+  const other = special || (typeof choice?.index === 'number' && choice.index > 0)
+  const hasToken = text !== '' || special || finishReason !== undefined
+  return { type: 'chunk', hasToken, text, other, finishReason, usage: readUsage(json) }
 }
 
 /** `usage` of a chunk or of a whole answer. */
@@ -82,6 +86,17 @@ export function readUsage(json: unknown): StreamUsage | undefined {
   const { prompt_tokens: promptTokens, completion_tokens: completionTokens = 0 } = usage
   if (typeof promptTokens !== 'number' || typeof completionTokens !== 'number') return undefined
   return { promptTokens, completionTokens }
+}
+
+/** The text of a whole answer with one choice of plain text; undefined for any other. */
+export function readText(json: unknown): string | undefined {
+  const choices = isRecord(json) && Array.isArray(json.choices) ? json.choices : []
+  const [choice] = choices.filter(isRecord)
+  if (choices.length !== 1 || choice === undefined) return undefined
+  const message = isRecord(choice.message) ? choice.message : {}
+  const others = [message.reasoning_content, message.reasoning, message.tool_calls, message.function_call]
+  if (others.some((part) => part !== undefined && part !== null && part !== '')) return undefined
+  return [message.content, choice.text].find((part) => typeof part === 'string')
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -11,6 +11,7 @@ import { ProviderError, reasonOf } from './errors.ts'
 import { getProviderJson } from './provider-http.ts'
 import { type ComputeService, serviceModel } from './services.ts'
 import type { StreamUsage } from './sse.ts'
+import { isTextOf } from './token-text.ts'
 
 /** What is known of a request that was answered. */
 export interface AnsweredRequest {
@@ -31,6 +32,8 @@ export interface AnsweredRequest {
   readonly responseSha256: string | undefined
   /** Tokens as the answer itself tells. */
   readonly usage: StreamUsage | undefined
+  /** What was said, where that is plain text of one choice and arrived whole. */
+  readonly text: string | undefined
 }
 
 /** What the client found out about an answer. */
@@ -70,7 +73,7 @@ export async function verifyExchange(connection: ComputeConnection, request: Ans
     await attempt(checks, 'fee', async () => checkFee(request, signed.read))
     await attempt(checks, 'model', () => checkModel(connection, request, signed.read))
     await attempt(checks, 'answer', () => checkAnswer(connection, request))
-    await attempt(checks, 'tokens', async () => checkCounts(request, signed.read))
+    await attempt(checks, 'tokens', () => checkTokens(connection, request, signed.read))
   }
   const verified = checks.every(({ ok }) => ok)
   const justified = sound !== undefined && checks.some(({ name, ok }) => name === 'fee' && ok)
@@ -163,15 +166,26 @@ async function checkAnswer(connection: ComputeConnection, { service, chatId, res
   throw new Error(`the answer is signed by ${signer}, who is not registered for this provider`)
 }
 
-/** The counts that the answer told while it came are those of the receipt. */
-function checkCounts({ usage }: AnsweredRequest, { receipt, outputTokens }: SignedReceipt) {
-  const { promptLen, outputLen } = receipt
+/** Counts told while the answer came are those of the receipt, and its tokens give the text, where that can be told. */
+async function checkTokens(
+  connection: ComputeConnection,
+  { usage, text }: AnsweredRequest,
+  { receipt, outputTokens }: SignedReceipt,
+) {
+  const { promptLen, outputLen, modelId, stopReason } = receipt
   if (usage !== undefined && (usage.promptTokens !== promptLen || usage.completionTokens !== outputLen)) {
     const told = `${usage.promptTokens} + ${usage.completionTokens}`
     throw new Error(`the answer told of ${told} tokens, the receipt of ${promptLen} + ${outputLen}`)
   }
-  const listed = outputTokens === undefined ? 'counts only: the engine tells no token ids' : 'token ids under the roots'
-  return { value: true, detail: listed }
+  if (outputTokens === undefined) return { value: true, detail: 'counts only: the engine tells no token ids' }
+  const textOf = text === undefined ? undefined : await connection.modelTexts(modelId)
+  if (text === undefined || textOf === undefined) {
+    return { value: true, detail: 'ids under the signed roots; not compared with the text: no tokenizer at hand' }
+  }
+  if (!isTextOf({ text, decoded: textOf(outputTokens), cut: stopReason === 'stop-sequence' })) {
+    throw new Error('the tokens of the receipt do not give the text received')
+  }
+  return { value: true, detail: 'ids under the signed roots, and they give the text received' }
 }
 
 /** Makes one check: notes how it went, returns its value or undefined. */

@@ -40,6 +40,11 @@ export const gatewayConfigSchema = z.object({
     .min(1)
     .optional()
     .describe('Folder of vouchers and receipts. Default ~/.local/share/weightless/compute, shared with the commands'),
+  modelFiles: z
+    .array(z.string().min(1))
+    .max(64)
+    .default([])
+    .describe('Weights (GGUF files): answers of these models are compared with the tokens of their receipts'),
   maxRequests: z.number().int().min(1).max(1_000).default(32).describe('Requests under way at once; more answer 429'),
   firstTokenTimeoutMs: configDurationMs({ min: 10 })
     .default(60_000)

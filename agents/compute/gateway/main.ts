@@ -1,5 +1,6 @@
 import type { LocalAccount } from 'viem'
 import { openComputeConnection } from '#client/compute/connection.ts'
+import { modelFileTexts } from '#client/compute/model-texts.ts'
 import { createHttpServer, LOOPBACK_HOSTS } from '#kit/http/server.ts'
 import { createLog, type Logger } from '#kit/log.ts'
 import { createMetrics } from '#kit/metrics.ts'
@@ -53,6 +54,7 @@ export async function startGateway(config: GatewayConfig, context: GatewayContex
   const { firstTokenTimeoutMs, idleTimeoutMs } = config
   const connection = openComputeConnection({
     ...{ rpcUrl: rpcUrls, ledger, inference, account: context.account, dataDir: config.dataDir },
+    modelTexts: config.modelFiles.length === 0 ? undefined : modelFileTexts(config.modelFiles),
     limits: { firstTokenTimeoutMs, idleTimeoutMs },
   })
   // A book that cannot be written must fail the start, not the first paid request.

@@ -176,11 +176,13 @@ function noteRoute(event: RouteEvent, { log, metrics }: RoutesParameters): void 
     metrics.failedOver()
     log.warn({ provider: event.service.provider, reason: event.reason }, 'a provider failed; asking the next')
   } else if (event.type !== 'ask') {
-    log.info({ provider: event.provider, amountWei: event.amountWei.toString() }, EVENT_TEXT[event.type])
+    const amountWei = event.type === 'account-guard' ? undefined : event.amountWei.toString()
+    log.info({ provider: event.provider, amountWei }, EVENT_TEXT[event.type])
   }
 }
 
 const EVENT_TEXT = {
+  'account-guard': 'binding a provider to charge only what is signed',
   'account-open': 'opening an account at a provider out of the deposit',
   'account-top-up': 'topping up the account at a provider out of the deposit',
 } as const
