@@ -47,9 +47,10 @@ interface Artifact {
 
 async function readArtifact({ root, source, name }: { root: string; source: string; name: string }): Promise<Artifact> {
   const path = join(root, 'artifacts', source, `${name}.json`)
-  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+  const text = await readFile(path, 'utf8').catch(async (cause: unknown) => {
     // A file that declares several interfaces, or only types, has no artifact of its own name.
-    if (source.startsWith('contracts/interfaces/')) return undefined
+    const declares = new RegExp(`^(abstract )?(contract|library|interface) ${name}\\b`, 'm')
+    if (!declares.test(await readFile(join(root, source), 'utf8'))) return undefined
     throw new Error(`${source} was not compiled: run \`hardhat build\``, { cause })
   })
   return text === undefined ? { abi: [], bytecode: '0x' } : (JSON.parse(text) as Artifact)

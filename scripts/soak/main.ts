@@ -25,14 +25,17 @@ import { checkRewards, type RewardReport } from './rewards.ts'
 const NODES = 5
 const MINERS = 2
 /** Blocks, a second of chain time each, mined for each second of the clock. */
-const SPEED = 12
-/** Ten seconds of the clock: answers take their time, and windows must not be over before they are sent. */
-const EPOCH_BLOCKS = 10 * SPEED
+const SPEED = 6
+/** Twenty seconds of the clock: an answer takes one or two to be proven, sent and mined. */
+const EPOCH_BLOCKS = 20 * SPEED
 const MAX_FILE_BYTES = 2 * 2 ** 20
 /** Copies of each file. So few nodes less one may be down at a time. */
 const REPLICAS = 3
-/** Answers per epoch that are aimed at: few enough that hash power is the limit, not the time an answer is under way. */
-const WANTED_ANSWERS = 4
+/**
+ * Answers per epoch that are aimed at: few enough that hash power is the limit, not the time an answer is under way, and
+ * enough that hardly any epoch has none by chance, for which the target would double.
+ */
+const WANTED_ANSWERS = 10
 /** Epochs that difficulty is given to find its level. */
 const WARM_UP_EPOCHS = 8
 /** Mean answers per epoch, as a multiple of those aimed at. */
