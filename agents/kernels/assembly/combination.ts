@@ -9,30 +9,49 @@ const SYMBOL_TABLE_BYTES: usize = 1024;
  * single bits: by linearity all products are sums of these.
  */
 function buildCombinationTables(bits: usize, coefficients: usize, count: usize, tables: usize): void {
-  for (let j: usize = 0; j < count; j++) {
-    const coefficient = v128.load(coefficients + (j << 4));
-    const table = tables + j * SYMBOL_TABLE_BYTES;
-    for (let p: usize = 0; p < 4; p++) {
-      const nibble = table + (p << 8);
-      v128.store(nibble, i64x2.splat(0));
-      for (let b: usize = 0; b < 4; b++) {
-        const product = timesBit(bits + ((4 * p + b) << 7), coefficient);
-        const bit: usize = 1 << b;
-        for (let x: usize = 0; x < bit; x++) v128.store(nibble + ((x | bit) << 4), v128.xor(v128.load(nibble + (x << 4)), product));
-      }
+  const m = i8x16.splat(15), even = i16x8.splat(255);
+  for (let table = tables, end = tables + count * SYMBOL_TABLE_BYTES; table < end; coefficients += 16) {
+    const symbols = v128.load(coefficients);
+    const low = v128.and(symbols, even), high = i16x8.shr_u(symbols, 8);
+    const a = v128.and(low, m), b = v128.and(i16x8.shr_u(low, 4), m);
+    const c = v128.and(high, m), d = v128.and(i16x8.shr_u(high, 4), m);
+    for (let t = bits, last = bits + 2048; t < last; t += 512, table += 256) {
+      const p0 = timesBit(t, a, b, c, d), p1 = timesBit(t + 128, a, b, c, d);
+      const p2 = timesBit(t + 256, a, b, c, d), p3 = timesBit(t + 384, a, b, c, d);
+      const p01 = v128.xor(p0, p1), p23 = v128.xor(p2, p3);
+      v128.store(table, i64x2.splat(0));
+      v128.store(table, p0, 16);
+      v128.store(table, p1, 32);
+      v128.store(table, p01, 48);
+      v128.store(table, p2, 64);
+      v128.store(table, v128.xor(p2, p0), 80);
+      v128.store(table, v128.xor(p2, p1), 96);
+      v128.store(table, v128.xor(p2, p01), 112);
+      v128.store(table, p3, 128);
+      v128.store(table, v128.xor(p3, p0), 144);
+      v128.store(table, v128.xor(p3, p1), 160);
+      v128.store(table, v128.xor(p3, p01), 176);
+      v128.store(table, p23, 192);
+      v128.store(table, v128.xor(p23, p0), 208);
+      v128.store(table, v128.xor(p23, p1), 224);
+      v128.store(table, v128.xor(p23, p01), 240);
     }
   }
 }
 
-/** Eight symbols times one constant, whose nibble tables (gf16.ts) are at `t`. */
-@inline function timesBit(t: usize, symbols: v128): v128 {
-  const m = i8x16.splat(15);
-  const even = i16x8.splat(255);
-  const low = v128.and(symbols, even), high = i16x8.shr_u(symbols, 8);
-  const a = v128.and(low, m), b = v128.and(i16x8.shr_u(low, 4), m), c = v128.and(high, m), d = v128.and(i16x8.shr_u(high, 4), m);
-  // Odd bytes of the indices are 0 and table entry 0 is 0, so each product byte stands alone in its 16-bit lane.
-  const l = v128.xor(v128.xor(i8x16.relaxed_swizzle(v128.load(t), a), i8x16.relaxed_swizzle(v128.load(t, 32), b)), v128.xor(i8x16.relaxed_swizzle(v128.load(t, 64), c), i8x16.relaxed_swizzle(v128.load(t, 96), d)));
-  const h = v128.xor(v128.xor(i8x16.relaxed_swizzle(v128.load(t, 16), a), i8x16.relaxed_swizzle(v128.load(t, 48), b)), v128.xor(i8x16.relaxed_swizzle(v128.load(t, 80), c), i8x16.relaxed_swizzle(v128.load(t, 112), d)));
+/**
+ * Eight symbols, whose nibbles are a to d, times one constant, whose tables (gf16.ts) are at `t`. Odd bytes of the indices
+ * are 0 and entry 0 of a table is 0, so that each product byte stands alone in its 16-bit lane.
+ */
+@inline function timesBit(t: usize, a: v128, b: v128, c: v128, d: v128): v128 {
+  const l = v128.xor(
+    v128.xor(i8x16.relaxed_swizzle(v128.load(t), a), i8x16.relaxed_swizzle(v128.load(t, 32), b)),
+    v128.xor(i8x16.relaxed_swizzle(v128.load(t, 64), c), i8x16.relaxed_swizzle(v128.load(t, 96), d)),
+  );
+  const h = v128.xor(
+    v128.xor(i8x16.relaxed_swizzle(v128.load(t, 16), a), i8x16.relaxed_swizzle(v128.load(t, 48), b)),
+    v128.xor(i8x16.relaxed_swizzle(v128.load(t, 80), c), i8x16.relaxed_swizzle(v128.load(t, 112), d)),
+  );
   return v128.or(l, i16x8.shl(h, 8));
 }
 
