@@ -3,7 +3,7 @@ import { SignerError } from '../error.ts'
 
 /** Of a refused request so much is still read, so that the caller is done writing when the answer comes. */
 const DRAIN_BYTES = 1 * 2 ** 20
-const DRAIN_MS = 2_000
+const DRAIN_MS = 500
 
 /** How long an upload may take. */
 export interface UploadPace {
