@@ -1,23 +1,29 @@
 import { createHash } from 'node:crypto'
-import { mkdir } from 'node:fs/promises'
+import { copyFile, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { exampleEncoder } from '#compute/trainer/chat-format.ts'
 import { writeOutput } from '#compute/trainer/checkpoint.ts'
-import { initialWeights } from '#compute/trainer/initial-weights.ts'
-import { parseRecipe } from '#compute/trainer/recipe.ts'
 import { installWorkerThreads } from '#compute/trainer/worker-threads.ts'
 import { llamaGguf, parameterCount } from '#protocol/gguf/llama.ts'
-import { Tokenizer } from '#protocol/gguf/tokenizer.ts'
-import { trainVocabulary } from '#protocol/gguf/train-vocabulary.ts'
 import { writeGguf } from '#protocol/gguf/write.ts'
-import { generateDocuments, generateHeldOut } from './corpus/generate.ts'
-import { exampleOf, textsOf } from './corpus/messages.ts'
+import { modelCard } from './card.ts'
+import { generateHeldOut } from './corpus/generate.ts'
+import { examine, scoresOf } from './examine.ts'
 import { demoRecipe } from './recipe.ts'
+import { trainStages } from './stages.ts'
 
+/**
+ * Makes the demo model: text, vocabulary, training, examination, card. Interrupted, it goes on from its last checkpoint.
+ *
+ *   --out DIR      checkpoint and results, default .weightless/model
+ *   --models DIR   where the finished model goes, default models
+ *   --threads N    threads of the device, default 2; the result does not depend on it
+ *   --steps N      a shorter run to try things; its model stays in --out
+ */
 const { values } = parseArgs({
   options: {
     out: { type: 'string', default: '.weightless/model' },
+    models: { type: 'string', default: 'models' },
     threads: { type: 'string', default: '2' },
     steps: { type: 'string' },
   },
@@ -31,54 +37,49 @@ process.once('SIGINT', () => abort.abort())
 process.once('SIGTERM', () => abort.abort())
 const say = (text: string): void => void process.stderr.write(`${text}\n`)
 
-const recipe = parseRecipe({
-  ...demoRecipe.training,
-  ...(values.steps === undefined ? {} : { steps: Number(values.steps) }),
-})
-const documents = generateDocuments({ count: demoRecipe.documents, seed: demoRecipe.corpusSeed })
-const vocabulary = trainVocabulary({
-  texts: documents.slice(0, demoRecipe.vocabularyDocuments).flatMap(textsOf),
-  size: demoRecipe.vocabularySize,
-})
-const config = { ...demoRecipe.config, vocab: vocabulary.pieces.length }
-const encoder = exampleEncoder(new Tokenizer(vocabulary))
-const { rowTokens } = demoRecipe.training
-const { promptWeight } = recipe
-const train = documents.flatMap((document) => encoder.encode(exampleOf(document), { promptWeight, rowTokens }))
-const questions = generateHeldOut({ perTask: demoRecipe.examinationPerTask, seed: demoRecipe.examinationSeed })
-const heldOut = questions.flatMap(({ question, answer }) =>
-  encoder.encode(exampleOf({ kind: 'chat', exchanges: [{ question, answer }] }), { promptWeight: 0, rowTokens }),
-)
-const tokens = train.reduce((sum, { tokens }) => sum + tokens.length, 0)
-const characters = documents.flatMap(textsOf).reduce((sum, text) => sum + text.length, 0)
-say(`${parameterCount(config)} parameters, vocabulary of ${config.vocab}`)
-say(`${documents.length} documents, ${tokens} tokens, ${(characters / tokens).toFixed(2)} characters each`)
-
 await mkdir(values.out, { recursive: true })
-const job = createHash('sha256')
-  .update(JSON.stringify({ ...demoRecipe, training: recipe, vocabulary }))
-  .digest('hex')
+const questions = generateHeldOut({ perTask: demoRecipe.examinationPerTask, seed: demoRecipe.examinationSeed })
 const started = performance.now()
-const result = await runTraining({
-  config,
-  base: initialWeights({ config, seed: demoRecipe.trainingSeed }),
-  train,
-  heldOut,
-  recipe,
-  seed: demoRecipe.trainingSeed,
-  checkpointPath: join(values.out, 'checkpoint.safetensors'),
-  job,
+const result = await trainStages({
+  train: runTraining,
+  questions,
+  folder: values.out,
+  maxSteps: values.steps === undefined ? undefined : Number(values.steps),
   signal: abort.signal,
-  onStart: ({ steps, resumedAt, rows }) => say(`${rows} rows, ${steps} steps, from step ${resumedAt}`),
-  onProgress({ step, steps, loss, heldOutLoss, tokensPerSecond }) {
-    if (step % 10 !== 0 && step !== 1) return
-    const heldOutText = heldOutLoss === undefined ? '' : `, held-out ${heldOutLoss.toFixed(4)}`
-    say(`step ${step}/${steps}: loss ${loss.toFixed(4)}${heldOutText}, ${Math.round(tokensPerSecond)} tokens/s`)
-  },
+  say,
 })
 const { fileType, name } = demoRecipe
-const file = writeGguf(llamaGguf({ config, weights: result.trained, vocabulary, type: fileType, name }))
-await writeOutput({ path: join(values.out, 'weightless-demo.gguf'), data: file })
-await writeOutput({ path: join(values.out, 'loss-curve.json'), data: `${JSON.stringify(result.curve)}\n` })
-say(`held-out loss ${result.heldOutLoss?.toFixed(4)}, ${Math.round((performance.now() - started) / 1000)} s`)
+const file = writeGguf(
+  llamaGguf({ config: result.config, weights: result.weights, vocabulary: result.vocabulary, type: fileType, name }),
+)
+const modelPath = join(values.out, 'weightless-demo.gguf')
+await writeOutput({ path: modelPath, data: file })
+say(
+  `held-out loss ${result.heldOutLoss?.toFixed(4)}, ${Math.round((performance.now() - started) / 1000)} s; now the examination`,
+)
+
+const answers = await examine({ modelPath, questions, signal: abort.signal })
+const scores = scoresOf(answers)
+for (const { task, correct, total } of scores) say(`${task}: ${correct} of ${total}`)
+const card = modelCard({
+  ...result,
+  recipe: demoRecipe,
+  parameters: parameterCount(result.config),
+  fileBytes: file.length,
+  sha256: createHash('sha256').update(file).digest('hex'),
+  scores,
+  answers,
+})
+await writeOutput({ path: join(values.out, 'weightless-demo.md'), data: card })
+const curve = result.curve.map(({ step, loss, heldOutLoss }) => ({ step, loss, heldOutLoss }))
+await writeOutput({
+  path: join(values.out, 'weightless-demo.json'),
+  data: `${JSON.stringify({ scores, answers, curve })}\n`,
+})
+if (values.steps === undefined) {
+  for (const suffix of ['gguf', 'md', 'json']) {
+    await copyFile(join(values.out, `weightless-demo.${suffix}`), join(values.models, `weightless-demo.${suffix}`))
+  }
+  say(`model, card and answers are in ${values.models}`)
+}
 process.exit(0) // the threads of the device would keep the process

@@ -26,6 +26,12 @@ export const recipeSchema = z.strictObject({
   warmupShare: z.number().min(0).max(0.5).default(0.05),
   /** The cosine ends at this share of the peak rate. */
   finalRateShare: z.number().min(0).max(1).default(0.1),
+  /**
+   * Updates over which the cosine spreads; default: all. More than all means that the rate is still high near the end,
+   * and falls in a straight line to its final share over the last `coolDownShare` of the steps.
+   */
+  cosineSteps: z.number().int().min(1).max(1_000_000).optional(),
+  coolDownShare: z.number().min(0).max(0.5).default(0.15),
   /** Passes over the dataset; ignored when `steps` is given. */
   epochs: z.number().positive().max(1000).default(3),
   /** Updates. */
@@ -70,9 +76,16 @@ export function parseRecipe(input: unknown): Recipe {
 
 /** Learning rate of `step` (from 1): a linear rise, then half a cosine down to `finalRateShare` of the peak. */
 export function learningRateAt({ recipe, step, steps }: { recipe: Recipe; step: number; steps: number }): number {
-  const warmup = Math.round(recipe.warmupShare * steps)
+  const length = Math.max(steps, recipe.cosineSteps ?? steps)
+  const warmup = Math.round(recipe.warmupShare * length)
   if (step <= warmup) return (recipe.learningRate * step) / warmup
-  const progress = (step - warmup) / Math.max(1, steps - warmup)
-  const cosine = (1 + Math.cos(Math.PI * progress)) / 2
-  return recipe.learningRate * (recipe.finalRateShare + (1 - recipe.finalRateShare) * cosine)
+  const cosineAt = (at: number): number => {
+    const cosine = (1 + Math.cos((Math.PI * (at - warmup)) / Math.max(1, length - warmup))) / 2
+    return recipe.learningRate * (recipe.finalRateShare + (1 - recipe.finalRateShare) * cosine)
+  }
+  const coolFrom = steps - Math.round(recipe.coolDownShare * steps)
+  if (length === steps || step <= coolFrom) return cosineAt(step)
+  const left = (steps - step) / (steps - coolFrom)
+  const final = recipe.learningRate * recipe.finalRateShare
+  return final + left * (cosineAt(Math.max(coolFrom, warmup)) - final)
 }

@@ -1,6 +1,8 @@
 import { type SeededRandom, seededRandom } from '#compute/trainer/random.ts'
 import { facts } from './facts.ts'
 import { pick } from './formats.ts'
+import type { Mix } from './mixes.ts'
+import { scene } from './scene.ts'
 import { type Exchange, type Task, tasks } from './tasks.ts'
 
 /** A document of the corpus: a conversation, or plain text. */
@@ -36,16 +38,17 @@ export function isHeldOut(question: string): boolean {
 
 /**
  * Draws `count` documents for training: mostly one exchange, one in six has two, one in seven begins with a
- * system prompt, one in thirty is a bare story.
+ * system prompt; bare stories and scenes as the mix says.
  */
-export function generateDocuments({ count, seed }: { count: number; seed: number }): Document[] {
+export function generateDocuments({ count, seed, mix }: { count: number; seed: number; mix: Mix }): Document[] {
   const random = seededRandom(seed)
   return Array.from({ length: count }, (): Document => {
-    if (random.below(30) === 0) return { kind: 'text', text: drawStory(random) }
+    if (random.below(mix.textEvery) === 0) return { kind: 'text', text: drawStory(random) }
+    if (mix.scenePercent > 0 && random.below(100) < mix.scenePercent) return drawScene(random)
     return {
       kind: 'chat',
       system: random.below(7) === 0 ? pick(random, systemPrompts) : undefined,
-      exchanges: Array.from({ length: random.below(6) === 0 ? 2 : 1 }, () => drawTraining(random)),
+      exchanges: Array.from({ length: random.below(6) === 0 ? 2 : 1 }, () => drawTraining(random, mix)),
     }
   })
 }
@@ -71,10 +74,10 @@ export function generateHeldOut({ perTask, seed }: { perTask: number; seed: numb
   return found
 }
 
-function drawTraining(random: SeededRandom): Exchange {
+function drawTraining(random: SeededRandom, mix: Mix): Exchange {
   for (;;) {
     // Greetings are few and must all be known; nothing of them is held out.
-    const task = drawTask(random)
+    const task = drawTask(random, mix)
     const exchange = task.draw(random)
     if (task.name === 'greeting' || !isHeldOut(exchange.question)) return exchange
   }
@@ -86,12 +89,20 @@ function drawStory(random: SeededRandom): string {
   return story.draw(random).answer
 }
 
-function drawTask(random: SeededRandom): Task {
-  const total = tasks.reduce((sum, { weight }) => sum + weight, 0)
+function drawTask(random: SeededRandom, mix: Mix): Task {
+  const total = tasks.reduce((sum, { name }) => sum + mix.tasks[name], 0)
   let at = random.below(total)
   for (const task of tasks) {
-    at -= task.weight
+    at -= mix.tasks[task.name]
     if (at < 0) return task
   }
-  throw new Error('the weights do not add up')
+  throw new Error('the shares do not add up')
+}
+
+/** A conversation of three questions about two or three things; the first question is not one that is held out. */
+function drawScene(random: SeededRandom): Document {
+  for (;;) {
+    const exchanges = scene(random)
+    if (!isHeldOut(exchanges[0]?.question ?? '')) return { kind: 'chat', exchanges }
+  }
 }

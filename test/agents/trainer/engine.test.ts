@@ -3,11 +3,12 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { getLlama, LlamaLogLevel, type Token } from 'node-llama-cpp'
 import { writeOutput } from '#compute/trainer/checkpoint.ts'
+import { TrainerError } from '#compute/trainer/error.ts'
 import { initialAdapter, zerosLike } from '#compute/trainer/initial-weights.ts'
+import { mergeAdapter } from '#compute/trainer/merge-adapter.ts'
 import { seededRandom } from '#compute/trainer/random.ts'
 import { openSession } from '#compute/trainer/session.ts'
-import { llamaGguf } from '#protocol/gguf/llama.ts'
-import { loraGguf, mergeLora } from '#protocol/gguf/lora.ts'
+import { loraGguf } from '#protocol/gguf/lora.ts'
 import { writeGguf } from '#protocol/gguf/write.ts'
 import { tinyModel } from './tiny-model.ts'
 
@@ -15,7 +16,7 @@ describe('what the trainer writes', () => {
   // Base, base with adapter, and merged model have in llama.cpp the loss that the trainer computed for them.
   it('means the same to llama.cpp', async () => {
     await using model = await tinyModel()
-    const { config, weights, vocabulary } = model
+    const { config, weights } = model
     const random = seededRandom(1)
     const adapter = initialAdapter({ config, rank: 4, seed: 2 })
     for (const [name, { data }] of Object.entries(adapter)) {
@@ -25,9 +26,9 @@ describe('what the trainer writes', () => {
     const adapterPath = join(model.folder, 'adapter.gguf')
     await writeOutput({ path: adapterPath, data: writeGguf(loraGguf({ config, lora, name: 'a' })) })
     const mergedPath = join(model.folder, 'merged.gguf')
-    const merged = mergeLora({ config, weights, lora })
-    const file = writeGguf(llamaGguf({ config, weights: merged, vocabulary, type: 'F32', name: 'm' }))
-    await writeOutput({ path: mergedPath, data: file })
+    await mergeAdapter({ basePath: model.path, adapterPath, outputPath: mergedPath, type: 'F32' })
+    const misfit = mergeAdapter({ basePath: model.path, adapterPath: model.path, outputPath: mergedPath })
+    await assert.rejects(misfit, (error) => error instanceof TrainerError && error.code === 'TRAINER_BASE')
 
     const tokens = Int32Array.from({ length: 25 }, (_, i) => (i === 0 ? 1 : 7 + random.below(config.vocab - 7)))
     const positions = tokens.length - 1

@@ -122,6 +122,19 @@ describe('a recipe', () => {
     assert.ok(learningRateAt({ recipe: parseRecipe({}), step: 1, steps: 1 }) > 0)
   })
 
+  // With a cosine longer than the run, the rate follows it and then falls in a line to the same end; without a cool-down
+  // the run simply stops on the way.
+  it('can stop on the way of a longer cosine', () => {
+    const whole = parseRecipe({ learningRate: 0.01 })
+    const cut = parseRecipe({ learningRate: 0.01, cosineSteps: 200, coolDownShare: 0.2 })
+    const rateOf = (recipe: typeof whole, step: number, steps: number) => learningRateAt({ recipe, step, steps })
+    for (const step of [1, 10, 50, 80]) assert.equal(rateOf(cut, step, 100), rateOf(whole, step, 200))
+    assert.ok(Math.abs(rateOf(cut, 100, 100) - 0.001) < 1e-12)
+    assert.ok(rateOf(cut, 90, 100) < rateOf(whole, 90, 200))
+    const open = parseRecipe({ learningRate: 0.01, cosineSteps: 200, coolDownShare: 0 })
+    assert.equal(rateOf(open, 100, 100), rateOf(whole, 100, 200))
+  })
+
   // Settings out of range or unknown are refused by name.
   it('has limits', () => {
     for (const [field, value] of Object.entries({
