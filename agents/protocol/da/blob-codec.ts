@@ -21,7 +21,12 @@ export interface EncodedBlob {
   readonly commitment: BlobCommitment
   /** Combinations of the data rows: 16 KiB, to be sent to who verifies rows. */
   readonly rlc: Uint8Array
-  /** Row `index` (0 to 3071), a view of shared memory that is good until {@link EncodedBlob.release}. */
+  /**
+   * Row `index` (0 to 3071), a view that is good until {@link EncodedBlob.release}. It is of a SharedArrayBuffer: copy it
+   * for what refuses those, such as TextDecoder and bodies of `fetch`.
+   *
+   * @throws InvalidRowError `ROW_INDEX`; RangeError after the release
+   */
   row(index: number): Uint8Array
   /** The same with its path. `data` is a view as in {@link EncodedBlob.row}. */
   slice(index: number): RowSlice
@@ -164,6 +169,17 @@ export class BlobCodec {
   }
 }
 
+let shared: Promise<BlobCodec> | undefined
+
+/** The codec of this process, made on first use. It need not be closed: idle threads do not keep the process alive. */
+export function sharedBlobCodec(): Promise<BlobCodec> {
+  shared ??= BlobCodec.create().catch((error: unknown) => {
+    shared = undefined
+    throw error
+  })
+  return shared
+}
+
 interface CommitParameters {
   region: Region
   layout: BlobLayout
@@ -174,7 +190,9 @@ interface CommitParameters {
 function encodedBlob({ commitment, region, layout }: EncodedBlobParameters): EncodedBlob {
   const { rowBytes } = commitment.header
   const levels = region.bytes.subarray(layout.levels)
+  let released = false
   const row = (index: number) => {
+    if (released) throw new RangeError('the blob has been released')
     if (Number.isInteger(index) && index >= 0 && index < TOTAL_ROWS) {
       return region.bytes.subarray(index * rowBytes, (index + 1) * rowBytes)
     }
@@ -185,7 +203,10 @@ function encodedBlob({ commitment, region, layout }: EncodedBlobParameters): Enc
     rlc: copyOut(region, layout.sums, RLC_BYTES),
     row,
     slice: (index) => ({ index, data: row(index), path: pathOf({ index, levels }) }),
-    release: region.release,
+    release: () => {
+      released = true
+      region.release()
+    },
   }
 }
 

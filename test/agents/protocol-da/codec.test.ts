@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { after, before, describe, it } from 'node:test'
+import type { Worker } from 'node:worker_threads'
 import { BlobCodec, type EncodedBlob } from '#protocol/da/blob-codec.ts'
 import { type BlobCommitment, blobCommitment } from '#protocol/da/commitment.ts'
 import { DATA_ROWS, MAX_BLOB_BYTES, TOTAL_ROWS } from '#protocol/da/constants.ts'
@@ -328,6 +330,52 @@ describe('the blob codec', () => {
     await verifier.verify(slices.rows)
     const got = await codec.reconstruct({ commitment: slices.commitment, rows: slices.rows })
     assert.equal(Buffer.compare(got, data), 0)
+  })
+
+  it('does not give out rows of a blob that has been released', async () => {
+    const blob = await codec.encode(vectorPayload(100))
+    blob.release()
+    blob.release()
+    assert.throws(() => blob.row(0), RangeError)
+    assert.throws(() => blob.slice(0), RangeError)
+    assert.equal(codec.freeBytes, freeBytes)
+  })
+
+  // A thread that dies fails what it worked on, no more; its memory is whole again and a new thread goes on.
+  it('survives the death of a thread', async () => {
+    const workers: Worker[] = []
+    const seen = (worker: Worker) => workers.push(worker)
+    process.on('worker', seen)
+    const other = await BlobCodec.create({ workers: 2, memoryBytes: 64 * 1024 * 1024 })
+    process.off('worker', seen)
+    try {
+      const free = other.freeBytes
+      const running = other.encode(new Uint8Array(16 * 1024 * 1024).fill(3))
+      const died = assert.rejects(running, { code: 'KERNEL_WORKER_DIED' })
+      setImmediate(() => void workers[0]?.terminate())
+      await died
+      assert.equal(other.freeBytes, free)
+      const [vector] = vectors
+      const blob = await other.encode(vectorPayload(vector?.sizeBytes ?? 0))
+      assert.equal(blob.commitment.dataRoot, vector?.dataRoot)
+      blob.release()
+    } finally {
+      await other.close()
+    }
+  })
+
+  it('lets the process end while its threads are idle', () => {
+    const module = new URL('../../../agents/protocol/da/blob-codec.ts', import.meta.url).href
+    const script = `
+      import { sharedBlobCodec } from ${JSON.stringify(module)}
+      const codec = await sharedBlobCodec()
+      console.log((await codec.encode(new Uint8Array(1))).commitment.header.rowBytes)`
+    const { status, stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+      encoding: 'utf8',
+      timeout: 60_000,
+    })
+    assert.equal(status, 0, stderr)
+    assert.equal(stdout.trim(), '64')
   })
 
   it('refuses work after it has been closed', async () => {
