@@ -1,8 +1,9 @@
 import type { EncodedBlob } from '#protocol/da/blob-codec.ts'
+import type { BlobCommitment } from '#protocol/da/commitment.ts'
 import type { Hash } from '#protocol/hex.ts'
 import { currentEpoch, findSubmission, readBlob } from './blob-record.ts'
 import { type CollectedSignatures, collectSignatures, SubmissionMovedError } from './collect-signatures.ts'
-import { type Certificate, confirmBlobs } from './confirm-blobs.ts'
+import { type Certificate, type ConfirmBlobsParameters, confirmBlobs } from './confirm-blobs.ts'
 import type { DaConnection } from './connection.ts'
 import { EntranceRefusedError, QuorumNotReachedError, type SignerFailure } from './errors.ts'
 import type { DaListener } from './events.ts'
@@ -12,10 +13,18 @@ export interface DisperseParameters {
   data: Uint8Array
   /** Epochs after the current one for which the blob is kept. Default: the shortest the contract takes. */
   retentionEpochs?: number | undefined
+  /** In place of a transaction for this blob alone. */
+  stages?: DisperseStages | undefined
   /** Pay even where the blob is there and not expired. Default false. */
   force?: boolean | undefined
   signal?: AbortSignal | undefined
   onEvent?: DaListener | undefined
+}
+
+/** The steps that cost a transaction, for whoever lets several blobs share one. */
+export interface DisperseStages {
+  submit(blob: BlobCommitment): Promise<SubmittedBlob>
+  confirm(blob: ConfirmBlobsParameters['blobs'][number]): Promise<Certificate>
 }
 
 export interface DisperseReturnType {
@@ -64,10 +73,11 @@ export async function disperseEncoded(
     return { certificate: existing.certificate, feeWei: 0n, existed: true, failures: [] }
   }
   const submission = existing?.submission ?? (await pay(connection, parameters))
+  const { stages } = parameters
   const { feeWei } = submission
-  const { submission: signed, ...collected } = await gather(connection, { encoded, submission, ...listener })
-  const [certificate] = await confirmBlobs(connection, { blobs: [{ submission: signed, ...collected }], ...listener })
-  if (certificate === undefined) throw new RangeError('a confirmation gave no certificate')
+  const { submission: signed, ...collected } = await gather(connection, { encoded, submission, stages, ...listener })
+  const blob = { submission: signed, ...collected }
+  const certificate = await (stages?.confirm(blob) ?? confirmOne(connection, { blob, ...listener }))
   await forgetPayments(connection, [dataRoot])
   return { certificate, feeWei, existed: false, failures: collected.failures }
 }
@@ -89,8 +99,9 @@ async function existingBlob(
 
 async function pay(
   connection: DaConnection,
-  { encoded, retentionEpochs, signal, onEvent }: Omit<DisperseParameters, 'data'> & { encoded: EncodedBlob },
+  { encoded, retentionEpochs, stages, signal, onEvent }: Omit<DisperseParameters, 'data'> & { encoded: EncodedBlob },
 ): Promise<SubmittedBlob> {
+  if (stages !== undefined) return stages.submit(encoded.commitment)
   const [submission] = await submitBlobs(connection, {
     blobs: [encoded.commitment],
     ...{ retentionEpochs, signal, onEvent },
@@ -99,17 +110,36 @@ async function pay(
   return submission
 }
 
+async function confirmOne(
+  connection: DaConnection,
+  {
+    blob,
+    signal,
+    onEvent,
+  }: {
+    blob: ConfirmBlobsParameters['blobs'][number]
+    signal: AbortSignal | undefined
+    onEvent: DaListener | undefined
+  },
+): Promise<Certificate> {
+  const [certificate] = await confirmBlobs(connection, { blobs: [blob], signal, onEvent })
+  if (certificate === undefined) throw new RangeError('a confirmation gave no certificate')
+  return certificate
+}
+
 /** Signatures for a blob, in whichever epoch it ends up in. */
 async function gather(
   connection: DaConnection,
   {
     encoded,
     submission: first,
+    stages,
     signal,
     onEvent,
   }: {
     encoded: EncodedBlob
     submission: SubmittedBlob
+    stages: DisperseStages | undefined
     signal: AbortSignal | undefined
     onEvent: DaListener | undefined
   },
@@ -120,7 +150,9 @@ async function gather(
       return { submission, ...(await collectSignatures(connection, { blob: encoded, submission, signal, onEvent })) }
     } catch (error) {
       const again =
-        round < MAX_ROUNDS ? await elsewhere(connection, { error, submission, encoded, signal, onEvent }) : undefined
+        round < MAX_ROUNDS
+          ? await elsewhere(connection, { error, submission, encoded, stages, signal, onEvent })
+          : undefined
       if (again === undefined) throw error
       submission = again
     }
@@ -134,12 +166,14 @@ async function elsewhere(
     error,
     submission,
     encoded,
+    stages,
     signal,
     onEvent,
   }: {
     error: unknown
     submission: SubmittedBlob
     encoded: EncodedBlob
+    stages: DisperseStages | undefined
     signal: AbortSignal | undefined
     onEvent: DaListener | undefined
   },
@@ -148,7 +182,7 @@ async function elsewhere(
   if (error instanceof SubmissionMovedError) {
     connection.forget('quorum')
     // The journal sends the same transaction again; it cannot pay twice.
-    const moved = await pay(connection, { encoded, signal, onEvent })
+    const moved = await pay(connection, { encoded, stages, signal, onEvent })
     onEvent?.({ type: 'moved', dataRoot, fromEpoch: epoch, toEpoch: moved.epoch })
     return moved
   }
