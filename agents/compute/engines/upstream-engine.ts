@@ -269,7 +269,9 @@ type UpstreamUsage = ReturnType<typeof readChunk>['usage']
 function upstreamProfile(request: SamplingRequest) {
   const { profile: wanted, temperature } = request
   const settings = requestSettings(request, request.seed ?? 0n)
-  const isPlain = request.frequencyPenalty === undefined && request.presencePenalty === undefined && !request.logitBias
+  const { response_format: format, tool_choice: choice } = request.raw
+  const isFree = (Reflect.get(Object(format), 'type') ?? 'text') === 'text' && (choice ?? 'auto') === 'auto'
+  const isPlain = isFree && !request.frequencyPenalty && !request.presencePenalty && !request.logitBias
   const profile = temperature === 0 && isPlain && wanted !== 'none' ? ('greedy' as const) : ('none' as const)
   if (wanted === 'gumbel-philox-1' || (wanted === 'greedy' && profile !== 'greedy'))
     throw unsupported('sampling_profile')

@@ -1,0 +1,317 @@
+import { availableParallelism } from 'node:os'
+import {
+  getLlama,
+  type Llama,
+  type LlamaContextSequence,
+  type LlamaEmbeddingContext,
+  LlamaLogLevel,
+  type LlamaModel,
+  type Token,
+} from 'node-llama-cpp'
+import { EngineError } from '../engine-error.ts'
+import type { LoadedInfo, LoadOptions } from './messages.ts'
+import { ChatPrompt } from './prompt.ts'
+import { SequencePool } from './sequence-pool.ts'
+
+/** Files below this gain nothing from more threads, which wait by spinning. */
+const SMALL_MODEL_BYTES = 100 * 1024 * 1024
+
+/** llama.cpp keeps adapters in memory as long as their model. */
+const MAX_LOADED_ADAPTERS = 64
+
+interface Adapter {
+  path: string
+  scale: number
+  pool: SequencePool | undefined
+}
+
+/** A model in memory with its contexts: one for the plain model, one for every adapter in use. Lives in the child process. */
+export class LoadedModel {
+  readonly llama: Llama
+  readonly model: LlamaModel
+  readonly options: LoadOptions
+  readonly chat: ChatPrompt | undefined
+  readonly contextTokens: number
+  readonly #base: SequencePool
+  readonly #adapters = new Map<string, Adapter>()
+  readonly #open = new Set<Adapter>()
+  readonly #loadedPaths = new Set<string>()
+  /** Contexts are opened one after the other, so that their number stays within its bound. */
+  #opening: Promise<unknown> = Promise.resolve()
+  readonly #threads: number
+  readonly #textOf: (string | undefined)[] = []
+  readonly #isEnd: (boolean | undefined)[] = []
+  readonly #writesAlone: boolean
+  #embedding: Promise<LlamaEmbeddingContext> | undefined
+
+  private constructor(parts: {
+    llama: Llama
+    model: LlamaModel
+    options: LoadOptions
+    base: SequencePool
+    threads: number
+  }) {
+    this.llama = parts.llama
+    this.model = parts.model
+    this.options = parts.options
+    this.#base = parts.base
+    this.#threads = parts.threads
+    this.contextTokens = parts.options.contextTokens
+    const ggml = this.model.fileInfo.metadata.tokenizer?.ggml
+    this.#writesAlone = this.model.vocabularyType !== 'spm' || ggml?.add_space_prefix === false
+    this.chat = this.#chatPrompt()
+  }
+
+  /** @throws EngineError `ENGINE_LOAD` */
+  static async load(options: LoadOptions, log: (level: string, text: string) => void): Promise<LoadedModel> {
+    try {
+      const threads = options.threads
+      const llama = await getLlama({
+        gpu: options.gpu,
+        build: 'never',
+        skipDownload: true,
+        progressLogs: false,
+        maxThreads: threads === 0 ? availableParallelism() : threads,
+        logLevel: LlamaLogLevel.warn,
+        logger: log,
+      })
+      const model = await llama.loadModel({
+        modelPath: options.modelPath,
+        ...(options.gpuLayers === undefined ? {} : { gpuLayers: options.gpuLayers }),
+      })
+      const wanted = threads === 0 ? (model.size < SMALL_MODEL_BYTES ? 1 : availableParallelism()) : threads
+      const contextTokens = Math.min(options.contextTokens, model.trainContextSize ?? options.contextTokens)
+      const settled = { ...options, contextTokens }
+      const context = await model.createContext(contextOptions(settled, options.sequences, wanted))
+      return new LoadedModel({ llama, model, options: settled, base: new SequencePool(context), threads: wanted })
+    } catch (cause) {
+      throw new EngineError({
+        code: 'ENGINE_LOAD',
+        message: `the model could not be loaded: ${cause instanceof Error ? cause.message : String(cause)}`,
+        fix: 'check the file, and that memory suffices for model and context; a smaller context needs less',
+        details: { modelPath: options.modelPath },
+        cause,
+      })
+    }
+  }
+
+  info(build: string): LoadedInfo {
+    const { model, chat } = this
+    return {
+      build: `${build} (${this.llama.gpu === false ? 'cpu' : this.llama.gpu})`,
+      model: model.fileInfo.metadata.general?.name ?? 'model',
+      contextTokens: this.contextTokens,
+      trainContextTokens: model.trainContextSize ?? 0,
+      hasChatTemplate: chat !== undefined,
+      hasTools: chat?.hasTools ?? false,
+      hasEmbeddings: this.options.embeddings && !(model.fileInsights.hasEncoder && model.fileInsights.hasDecoder),
+    }
+  }
+
+  /** Text of tokens that follow `before`. */
+  readonly decode = (ids: readonly number[], before: readonly number[]): string => {
+    const [id] = ids
+    if (!this.#writesAlone || ids.length !== 1 || id === undefined) {
+      return this.model.detokenize(ids as Token[], false, this.#writesAlone ? undefined : (before as Token[]))
+    }
+    const known = this.#textOf[id]
+    if (known !== undefined) return known
+    const text = this.model.detokenize([id as Token], false)
+    this.#textOf[id] = text
+    return text
+  }
+
+  /** Whether the token ends an answer. */
+  isEnd(id: number): boolean {
+    const known = this.#isEnd[id]
+    if (known !== undefined) return known
+    const isEnd = this.model.isEogToken(id as Token)
+    this.#isEnd[id] = isEnd
+    return isEnd
+  }
+
+  /** Tokens of a plain text as a prompt, the begin token in front where the model wants one. */
+  promptTokens(text: string): number[] {
+    const { bos, shouldPrependBosToken } = this.model.tokens
+    return [...(shouldPrependBosToken && bos !== null ? [bos] : []), ...this.model.tokenize(text, false)]
+  }
+
+  /**
+   * A sequence of the plain model or of an adapter; give it back to its pool. Contexts of adapters are made when they are
+   * first needed; the least recently used idle one makes room.
+   *
+   * @throws EngineError `ENGINE_MODEL`, `ENGINE_BUSY`, `ENGINE_ADAPTER`; the signal's reason
+   */
+  async acquire(
+    adapter: string | undefined,
+    tokens: readonly number[],
+    signal: AbortSignal,
+  ): Promise<AcquiredSequence> {
+    const open = adapter === undefined ? this.#base : this.#adapterOf(adapter).pool
+    if (open !== undefined) return await taken(open, tokens, signal)
+    // The sequence is taken before anyone else's turn to open comes, who would find the new context idle and close it.
+    const { sequence } = await this.#inTurn(async () => {
+      const found = this.#adapterOf(adapter ?? '')
+      const opened = found.pool ?? (await this.#openNow(found))
+      return { sequence: taken(opened, tokens, signal) }
+    })
+    return await sequence
+  }
+
+  async setAdapter({ name, path, scale }: { name: string; path: string; scale: number }): Promise<void> {
+    if (!this.#loadedPaths.has(path) && this.#loadedPaths.size >= MAX_LOADED_ADAPTERS) {
+      throw new EngineError({
+        code: 'ENGINE_ADAPTER',
+        message: `${MAX_LOADED_ADAPTERS} adapters were loaded already, and their memory is freed only with the model`,
+        fix: 'start the engine again',
+        details: { limit: MAX_LOADED_ADAPTERS },
+      })
+    }
+    this.#loadedPaths.add(path)
+    const adapter: Adapter = { path, scale, pool: undefined }
+    const before = this.#adapters.get(name)
+    // Known from now on: after a crash requests follow the adapter's message at once.
+    this.#adapters.set(name, adapter)
+    if (before !== undefined) await this.#closeAdapter(before)
+    try {
+      await this.#inTurn(async () => adapter.pool ?? (await this.#openNow(adapter)))
+    } catch (error) {
+      if (this.#adapters.get(name) === adapter) this.#adapters.delete(name)
+      throw error
+    }
+  }
+
+  async unloadAdapter(name: string): Promise<void> {
+    const found = this.#adapters.get(name)
+    this.#adapters.delete(name)
+    if (found !== undefined) await this.#closeAdapter(found)
+  }
+
+  /** Vector of unit length for a list of tokens, and the number of tokens that were read. */
+  async embed(input: string | readonly number[]): Promise<{ vector: number[]; tokens: number }> {
+    this.#embedding ??= this.model.createEmbeddingContext({
+      contextSize: this.contextTokens,
+      batchSize: this.contextTokens,
+      threads: this.#threads,
+    })
+    const context = await this.#embedding
+    const tokens = typeof input === 'string' ? this.model.tokenize(input, false) : ([...input] as Token[])
+    const count = context.calculateInputLength([...tokens])
+    if (count > this.contextTokens) throw tooLong(count, this.contextTokens)
+    const { vector } = await context.getEmbeddingFor([...tokens])
+    const length = Math.hypot(...vector) || 1
+    return { vector: vector.map((x) => x / length), tokens: count }
+  }
+
+  #adapterOf(name: string): Adapter {
+    const found = this.#adapters.get(name)
+    if (found !== undefined) return found
+    throw new EngineError({
+      code: 'ENGINE_MODEL',
+      message: `no adapter is called ${name}`,
+      fix: 'load the adapter first',
+      details: { adapter: name },
+    })
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#opening.then(work)
+    this.#opening = done.catch(() => undefined)
+    return done
+  }
+
+  async #openNow(adapter: Adapter): Promise<SequencePool> {
+    await this.#makeRoom()
+    try {
+      const context = await this.model.createContext({
+        ...contextOptions(this.options, this.options.adapterSequences, this.#threads),
+        lora: { adapters: [{ filePath: adapter.path, scale: adapter.scale }] },
+      })
+      const pool = new SequencePool(context)
+      pool.usedAt = performance.now()
+      adapter.pool = pool
+      this.#open.add(adapter)
+      return pool
+    } catch (cause) {
+      throw new EngineError({
+        code: 'ENGINE_ADAPTER',
+        message: `the adapter could not be loaded: ${cause instanceof Error ? cause.message : String(cause)}`,
+        fix: 'check that it was trained on this model and that memory suffices for another context',
+        cause,
+      })
+    }
+  }
+
+  async #closeAdapter(adapter: Adapter): Promise<void> {
+    const { pool } = adapter
+    adapter.pool = undefined
+    this.#open.delete(adapter)
+    await pool?.close()
+  }
+
+  async #makeRoom(): Promise<void> {
+    if (this.#open.size < this.options.adapterContexts) return
+    const usedAt = ({ pool }: Adapter) => pool?.usedAt ?? 0
+    const [oldest] = [...this.#open].filter(({ pool }) => pool?.isIdle).sort((a, b) => usedAt(a) - usedAt(b))
+    if (oldest !== undefined) return await this.#closeAdapter(oldest)
+    throw new EngineError({
+      code: 'ENGINE_BUSY',
+      message: `${this.#open.size} adapters are answering and no more contexts are allowed`,
+      fix: 'try again later',
+      details: { limit: this.options.adapterContexts },
+    })
+  }
+
+  #chatPrompt(): ChatPrompt | undefined {
+    const { model } = this
+    const template = model.fileInfo.metadata.tokenizer?.chat_template
+    if (typeof template !== 'string' || template === '') return undefined
+    const controlTexts: string[] = []
+    for (const token of model.iterateAllTokens()) {
+      const isControl = model.isSpecialToken(token)
+      const text = isControl ? model.detokenize([token], true) : ''
+      if (text !== '') controlTexts.push(text)
+    }
+    const { bos, bosString, eosString, shouldPrependBosToken } = model.tokens
+    return new ChatPrompt({
+      template,
+      bosText: bosString ?? '',
+      eosText: eosString ?? '',
+      bos: shouldPrependBosToken ? (bos ?? undefined) : undefined,
+      controlTexts,
+      tokenize: (text, special) => model.tokenize(text, special),
+    })
+  }
+}
+
+/** A sequence for one request, and the pool that wants it back. */
+export interface AcquiredSequence {
+  pool: SequencePool
+  sequence: LlamaContextSequence
+}
+
+async function taken(pool: SequencePool, tokens: readonly number[], signal: AbortSignal): Promise<AcquiredSequence> {
+  pool.usedAt = performance.now()
+  return { pool, sequence: await pool.acquire(tokens, signal) }
+}
+
+/** A prompt that leaves no room for an answer. */
+export function tooLong(promptTokens: number, contextTokens: number): EngineError {
+  return new EngineError({
+    code: 'ENGINE_CONTEXT',
+    message: `the prompt has ${promptTokens} tokens and the context ${contextTokens}`,
+    fix: 'send a shorter prompt',
+    details: { promptTokens, contextTokens },
+  })
+}
+
+function contextOptions(options: LoadOptions, sequences: number, threads: number) {
+  const { contextTokens, batchTokens, flashAttention } = options
+  return {
+    contextSize: contextTokens,
+    sequences,
+    threads,
+    batchSize: batchTokens ?? Math.min(Math.max(512, sequences), contextTokens * sequences),
+    ...(flashAttention === undefined ? {} : { flashAttention }),
+  }
+}
