@@ -68,6 +68,7 @@ class Collection {
   #totalBytes = 0
   #enough: (() => void) | undefined
   #satisfied = false
+  #sources: Promise<RowSource[]> | undefined
 
   constructor(connection: DaConnection, parameters: CollectSignaturesParameters, quorum: Quorum) {
     this.#connection = connection
@@ -105,7 +106,7 @@ class Collection {
     signal?.throwIfAborted()
     if (this.#reached()) {
       const { signatures, signedWei } = this.#book
-      return { quorum: this.#quorum, signatures, signedWei, failures: [...this.#failures.values()] }
+      return { quorum: this.#quorum, signatures, signedWei, failures: this.#unsigned() }
     }
     for (const [place, { address, url }] of sources.entries()) {
       if (this.#book.has(place) || this.#failures.has(place)) continue
@@ -116,8 +117,13 @@ class Collection {
       ...submission,
       signedWei: this.#book.signedWei,
       totalWei: this.#quorum.totalStakeWei,
-      failures: [...this.#failures.values()],
+      failures: this.#unsigned(),
     })
+  }
+
+  /** Failures of those that have not signed after all. */
+  #unsigned(): SignerFailure[] {
+    return [...this.#failures].filter(([place]) => !this.#book.has(place)).map(([, failure]) => failure)
   }
 
   /** Whether two thirds have signed. Claims are checked once they would do: one pairing for all of them. */
@@ -131,8 +137,9 @@ class Collection {
   }
 
   /** Deals with one signer until it has signed, has failed for good, or time is up. Never rejects. */
-  async #bring(place: number, source: RowSource): Promise<void> {
+  async #bring(place: number, first: RowSource): Promise<void> {
     const { attempts } = this.#connection.limits
+    let source = first
     for (let failed = 0; failed < attempts && !this.#signal.aborted; ) {
       try {
         const signature = await this.#ask(source)
@@ -153,10 +160,20 @@ class Collection {
         const final = failed >= attempts || !mayPass(error)
         this.#failed(place, source, error, final)
         if (final) return
+        if (codeOf(error) === 'SIGNER_UNREACHABLE') source = (await this.#whereNow(place)) ?? source
         const retryAfterMs = error instanceof SignerFailedError ? (error.retryAfterMs ?? 0) : 0
         await delay(Math.max(100 * 2 ** failed, retryAfterMs), undefined, { signal: this.#signal }).catch(() => {})
       }
     }
+  }
+
+  /** A signer that is not where it was may have told the chain where it is now. Read once for all. */
+  async #whereNow(place: number): Promise<RowSource | undefined> {
+    this.#sources ??= (async () => {
+      this.#connection.forget('quorum')
+      return rowSources(this.#connection, await readQuorum(this.#connection, this.#quorum), () => true)
+    })()
+    return (await this.#sources.catch(() => []))[place]
   }
 
   /** The signature; undefined while the signer has not seen the submission. */

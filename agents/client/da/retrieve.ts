@@ -58,6 +58,8 @@ export async function retrieve(connection: DaConnection, parameters: RetrievePar
         signal,
       })
       const failed = new Map([...early, ...found.failures].map((failure) => [failure.signer, failure]))
+      // Next time their addresses are read anew: they may have moved.
+      if ([...failed.values()].some(({ code }) => code === 'SIGNER_UNREACHABLE')) connection.forget('quorum')
       const servedBy = [...found.servedBy].map(([signer, rows]) => ({ signer, rows }))
       return { data, blob, servedBy, failures: [...failed.values()] }
     } finally {
@@ -65,6 +67,7 @@ export async function retrieve(connection: DaConnection, parameters: RetrievePar
     }
   } catch (error) {
     parameters.signal?.throwIfAborted()
+    connection.forget('quorum')
     throw explain({ error, blob, timedOut: timer.aborted, limitMs: limits.retrieveTimeoutMs })
   }
 }

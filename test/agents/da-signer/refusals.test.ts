@@ -181,7 +181,10 @@ test('a repeated upload gives the signature that is there', async () => {
 // An upload to a signer that is full or busy is put off with a code, and taken later.
 test('limits on space and uploads answer at once', async () => {
   await first.close()
-  const small = await net.start(0, { data: { maxBytes: 1.25 * 2 ** 20 }, uploads: { maxConcurrent: 1, stallTimeoutMs: 400 } })
+  const small = await net.start(0, {
+    data: { maxBytes: 1.25 * 2 ** 20 },
+    uploads: { maxConcurrent: 1, stallTimeoutMs: 400 },
+  })
   first = small
   const big = await pay(await encode(seededBytes(seed + 5, 900_000)))
   const small2 = await pay(await encode(seededBytes(seed + 6, 100)))

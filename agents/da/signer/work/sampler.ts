@@ -29,6 +29,7 @@ export interface SamplerParameters {
 
 /** Counts of the sampling lottery since the start. */
 export interface SamplingCounts {
+  /** Rounds looked through. */
   rounds: number
   tickets: number
   wins: number
@@ -54,15 +55,15 @@ export class Sampler {
     const task = await this.#task()
     if (task === undefined || task.seed === this.#seed) return
     this.#seed = task.seed
-    this.counts.rounds += 1
     let looked = 0
     let left = task.rest
     for (const held of this.#parameters.store.held.sampled({ epoch: this.#parameters.currentEpoch() })) {
-      if (left <= 0 || looked >= this.#parameters.maxRows || this.#parameters.signal.aborted) return
+      if (left <= 0 || looked >= this.#parameters.maxRows || this.#parameters.signal.aborted) break
       looked += held.rowCount
       left -= await this.#blob(held, task, left)
       await breathe()
     }
+    this.counts.rounds += 1
   }
 
   async #task(): Promise<{ seed: Hash; target: bigint; rest: number } | undefined> {
