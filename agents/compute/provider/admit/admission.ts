@@ -70,8 +70,8 @@ export class Admission {
     const maxTokens = need.maxTokens ?? this.#defaultTokens(need)
     if (freeUsers.has(caller.user)) return this.#open({ caller, need, prices, mode: 'free', maxTokens })
     const mode = caller.voucher === undefined ? 'token' : 'voucher'
-    checkAccount(caller.account, { mode, service })
     const account = await this.#fresh(caller, maximum(need, prices, maxTokens))
+    checkAccount(account, { mode, service })
     // From here to the end nothing waits: two requests cannot be admitted for the same money.
     const free = this.#freeWei(account)
     if (mode === 'voucher') {
@@ -111,9 +111,13 @@ export class Admission {
 
   /** A request that takes more than half of what is left is measured against the chain as it is now. */
   async #fresh({ account }: Caller, reserveWei: bigint): Promise<AccountState> {
-    const free = this.#freeWei(account)
-    if (2n * reserveWei <= free - this.#parameters.minimumReserveWei) return account
-    return await this.#parameters.view.account(account.user, { maxAgeMs: FRESH_MS })
+    const { view, minimumReserveWei } = this.#parameters
+    const free = this.#freeWei(account) - minimumReserveWei
+    // Nobody is refused for what he may have paid a moment ago.
+    if (!account.exists || !account.acknowledged || free < reserveWei) {
+      return await view.account(account.user, { maxAgeMs: 0 })
+    }
+    return 2n * reserveWei <= free ? account : await view.account(account.user, { maxAgeMs: FRESH_MS })
   }
 
   /** What no request has claimed yet. Money under refund does not count: it may be gone when it is settled. */

@@ -76,6 +76,7 @@ export class AccountView {
   #service: { state: ServiceState | undefined; readAtMs: number } | undefined
   #serviceRead: Promise<ServiceState | undefined> | undefined
   #serviceVersion = 0
+  #readFailed = false
   #checkpoints: BlockRef[] = []
   #follower: LogFollower | undefined
 
@@ -104,6 +105,11 @@ export class AccountView {
     return this.#follower?.status()
   }
 
+  /** Whether the last look at the chain failed: then what is known counts for a while, and reads are not waited for. */
+  isBlind(): boolean {
+    return this.#readFailed || (this.status()?.consecutiveErrors ?? 0) > 0
+  }
+
   /**
    * A user's sub-account, from memory while nothing was heard of it.
    *
@@ -114,8 +120,7 @@ export class AccountView {
     const known = this.#accounts.get(user)
     const ageMs = known === undefined ? Number.POSITIVE_INFINITY : Math.max(0, now() - known.readAtMs)
     if (known !== undefined && ageMs <= maxAgeMs) return known
-    const blind = (this.status()?.consecutiveErrors ?? 0) > 0
-    if (known !== undefined && blind && ageMs <= staleLimitMs) {
+    if (known !== undefined && this.isBlind() && ageMs <= staleLimitMs) {
       void this.#readAccount(user).catch(() => undefined)
       return known
     }
@@ -137,16 +142,36 @@ export class AccountView {
     return { generation: seen.generation, bitmap: seen.bitmap | account.revokedBitmap }
   }
 
+  /**
+   * Reads the own service now.
+   *
+   * @throws ProviderError 503 `chain_unavailable`
+   */
+  async look(): Promise<ServiceState | undefined> {
+    try {
+      return await this.#readService()
+    } catch (cause) {
+      throw unavailable(cause)
+    }
+  }
+
+  /** The own service as last read, without looking. */
+  knownService(): ServiceState | undefined {
+    return this.#service?.state
+  }
+
   /** The own service; undefined when it is not registered. */
   async service(): Promise<ServiceState | undefined> {
     const { now, maxAgeMs, staleLimitMs } = this.#parameters
     const known = this.#service
     const ageMs = known === undefined ? Number.POSITIVE_INFINITY : Math.max(0, now() - known.readAtMs)
     if (known !== undefined && ageMs <= maxAgeMs) return known.state
+    this.#serviceRead ??= this.#readService().finally(() => {
+      this.#serviceRead = undefined
+    })
+    this.#serviceRead.catch(() => undefined)
+    if (known !== undefined && this.isBlind() && ageMs <= staleLimitMs) return known.state
     try {
-      this.#serviceRead ??= this.#readService().finally(() => {
-        this.#serviceRead = undefined
-      })
       return await this.#serviceRead
     } catch (cause) {
       if (known !== undefined && ageMs <= staleLimitMs) return known.state
@@ -307,7 +332,12 @@ export class AccountView {
     })
     work.catch(() => undefined)
     try {
-      return await Promise.race([work, late])
+      const result = await Promise.race([work, late])
+      this.#readFailed = false
+      return result
+    } catch (error) {
+      this.#readFailed = true
+      throw error
     } finally {
       clearTimeout(timer)
     }
@@ -349,7 +379,7 @@ function missing(error: unknown, name: string): undefined {
 function unavailable(cause: unknown): ProviderError {
   return new ProviderError({
     ...{ statusCode: 503, type: 'server_error', code: 'chain_unavailable', retryAfterS: 10, cause },
-    message: 'the chain cannot be reached, and this account was not read lately',
+    message: 'the chain cannot be reached, and what is asked for was not read lately',
     fix: 'try again shortly',
   })
 }

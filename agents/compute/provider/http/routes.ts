@@ -4,7 +4,7 @@ import { encodeReceipt } from '#protocol/compute/receipt-json.ts'
 import { VOUCHER_INSUFFICIENT } from '#protocol/compute/voucher.ts'
 import { badRequest, openAiErrorBody, ProviderError, proxyErrorBody } from '../error.ts'
 import { serveEmbeddings } from '../serve/embed.ts'
-import { asProviderError } from '../serve/engine-errors.ts'
+import { asProviderError, loggable } from '../serve/engine-errors.ts'
 import { clientGone } from '../serve/engine-run.ts'
 import { serveGeneration } from '../serve/generate.ts'
 import type { ServedRequest, Serving } from '../serve/serving.ts'
@@ -131,7 +131,7 @@ function errorsIn(app: FastifyInstance, shape: Shape, { log, metrics }: Serving)
     const error = asProviderError(thrown)
     metrics.refused(error.code)
     const facts = { method: request.method, route: request.routeOptions.url, statusCode: error.statusCode }
-    if (error.statusCode >= 500) log.warn({ ...facts, code: error.code, err: thrown }, 'a request failed')
+    if (error.statusCode >= 500) log.warn({ ...facts, code: error.code, ...loggable(thrown) }, 'a request failed')
     else log.debug({ ...facts, code: error.code }, 'a request was refused')
     if (error.retryAfterS !== undefined) reply.header('retry-after', String(error.retryAfterS))
     // 0G's clients know 400 for everything that is about money; ours ask for the voucher by 402.

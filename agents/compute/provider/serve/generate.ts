@@ -6,7 +6,7 @@ import { RANDOMNESS_HEADER, receiptSeed, requestHash } from '#protocol/compute/r
 import type { Hash, Hex } from '#protocol/hex.ts'
 import { badRequest, openAiErrorBody, ProviderError } from '../error.ts'
 import type { Charge } from '../money/cashier.ts'
-import { asProviderError } from './engine-errors.ts'
+import { asProviderError, loggable } from './engine-errors.ts'
 import { runEngine } from './engine-run.ts'
 import { AnswerBuilder, type AnswerHead, type AnswerKind, chunkPrefix, usageChunk } from './openai-answer.ts'
 import { identify, readJson, type ServedRequest, type Serving, servedModel } from './serving.ts'
@@ -291,7 +291,7 @@ function isClientFault(error: unknown): boolean {
 
 function report(serving: Serving, { head, user }: Exchange, error: unknown): void {
   if (isClientFault(error)) serving.log.debug({ chatId: head.id, user }, 'the client left')
-  else serving.log.warn({ chatId: head.id, user, err: error }, 'an answer failed')
+  else serving.log.warn({ chatId: head.id, user, ...loggable(error) }, 'an answer failed')
 }
 
 /** The seed of the request, else the one its random bytes give (verifiable-inference §B.1). */

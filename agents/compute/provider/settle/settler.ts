@@ -105,9 +105,9 @@ export class Settler {
 
   async #round(): Promise<SettlementRound> {
     const { settlements, signal, view } = this.#parameters
+    const service = await view.look()
     const round: SettlementRound = { batches: 0, users: 0, earnedWei: 0n, gasWei: 0n }
     for (const batch of settlements.open()) add(round, await this.#complete(batch))
-    const service = await view.service()
     for (const mode of ['voucher', 'token'] as const) {
       // Before the signer is approved its word settles nothing.
       if (mode === 'token' && service?.signerAcknowledged !== true) continue

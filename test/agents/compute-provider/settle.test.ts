@@ -1,0 +1,244 @@
+import assert from 'node:assert/strict'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { after, afterEach, before, test } from 'node:test'
+import type { RunningProvider } from '#compute/provider/main.ts'
+import { type Market, openMarket, type User, until } from './market.ts'
+import { startUpstream, type Upstream } from './upstream.ts'
+
+let market: Market
+let upstream: Upstream
+let provider: RunningProvider
+let users: User[]
+/** A cheap chain, so that small fees are worth settling. */
+const SETTLEMENT = { earnOverGas: 1, retryMs: 1 }
+
+before(async () => {
+  market = await openMarket()
+  upstream = await startUpstream()
+  const config = market.config({ upstream: upstream.url, settlement: SETTLEMENT })
+  await market.register(config)
+  users = [3, 4, 5].map((index) => market.user(index))
+  for (const user of users) await user.fund('5')
+})
+after(async () => {
+  await market?.close()
+  await upstream?.close()
+})
+afterEach(async () => {
+  await provider?.close()
+})
+
+async function start(overrides: Record<string, unknown> = {}): Promise<RunningProvider> {
+  provider = await market.start(
+    market.config({
+      upstream: upstream.url,
+      ...overrides,
+      settlement: { ...SETTLEMENT, ...(overrides.settlement ?? {}) },
+    }),
+  )
+  return provider
+}
+
+/** Sends a chat of so many tokens, by session token or by voucher. */
+async function chat(user: User, tokens: number, voucher?: string): Promise<number> {
+  const messages = [{ role: 'user', content: JSON.stringify({ tokens }) }]
+  const response = await fetch(`${provider.url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: {
+      ...(voucher === undefined
+        ? { authorization: `Bearer ${await user.token()}` }
+        : { 'x-weightless-voucher': voucher }),
+    },
+    body: JSON.stringify({ model: 'test-model', messages, max_tokens: 1_000 }),
+  })
+  await response.text()
+  return response.status
+}
+
+const balances = async () => await Promise.all(users.map((user) => user.balance()))
+const sum = (amounts: readonly bigint[]) => amounts.reduce((total, amount) => total + amount, 0n)
+
+// What users lose is what the provider earns, no more and no less than it billed; nothing is settled twice.
+test('settles session tokens and vouchers in one batch each, once', async () => {
+  await start()
+  const [first, second, third] = users as [User, User, User]
+  const before = sum(await balances())
+  assert.equal(await chat(first, 500), 200)
+  assert.equal(await chat(first, 500), 200)
+  assert.equal(await chat(second, 700), 200)
+  assert.equal(await chat(third, 900, await third.voucher(10n ** 17n)), 200)
+  const { billedWei, unsettledWei } = provider.status()
+  assert.equal(unsettledWei, billedWei)
+  const round = await provider.settle()
+  assert.deepEqual([round.batches, round.users, round.earnedWei], [2, 3, billedWei])
+  assert.ok(round.earnedWei > round.gasWei)
+  assert.equal(before - sum(await balances()), billedWei)
+  assert.deepEqual(
+    [provider.status().unsettledWei, provider.status().earnedWei, provider.status().gasWei],
+    [0n, billedWei, round.gasWei],
+  )
+  assert.equal((await provider.settle()).batches, 0)
+  assert.equal(before - sum(await balances()), billedWei)
+})
+
+test('waits while fees are not worth their gas', async () => {
+  await start({ settlement: { earnOverGas: 1_000 } })
+  const [first] = users as [User]
+  assert.equal(await chat(first, 5), 200)
+  assert.equal((await provider.settle()).batches, 0)
+  assert.ok(provider.status().unsettledWei > 0n)
+})
+
+// A user who draws the account away while it owes pays what is left; the rest stays on the books, and what was under
+// refund counts for no new request.
+test('a user who drains the account while it owes pays as far as the balance goes', async () => {
+  await start()
+  const drainer = market.user(6)
+  await drainer.fund('1')
+  assert.equal(await chat(drainer, 1_000), 200)
+  await drainer.call(market.contracts.ledger, 'retrieveFund', [[market.provider.address], 'inference-v1.0'])
+  await until(async () => (await chat(drainer, 1)) === 402, 'no new request is admitted', 5_000)
+  const owed = provider.status().unsettledWei
+  const before = await drainer.balance()
+  const round = await provider.settle()
+  assert.ok(round.earnedWei > 0n && round.earnedWei <= owed)
+  assert.equal(before - (await drainer.balance()) <= owed, true)
+  const { billedWei, earnedWei, unsettledWei } = provider.status()
+  assert.equal(billedWei, earnedWei + unsettledWei)
+})
+
+// Between the process and its chain stands a door: while it is shut, known users are served, and nothing is lost.
+test('serves known users and keeps the books while the chain cannot be reached', async () => {
+  const door = await openDoor(market.anvil.url)
+  await start({ chain: { rpcUrls: [door.url], maxAgeMs: 50, readTimeoutMs: 500 } })
+  const [first, second] = users as [User, User]
+  assert.equal(await chat(first, 400), 200)
+  const earnedBefore = provider.status().earnedWei
+  door.shut = true
+  await until(async () => (await health()) === 'degraded', 'the chain is gone')
+  assert.equal(await chat(first, 400), 200)
+  const unknown = market.user(7)
+  const refused = await fetch(`${provider.url}/v1/chat/completions`, {
+    ...{ method: 'POST', headers: { authorization: `Bearer ${await unknown.token()}` } },
+    body: JSON.stringify({ model: 'test-model', messages: [{ role: 'user', content: 'x' }] }),
+  })
+  const body = (await refused.json()) as { error: { code: string } }
+  assert.deepEqual([refused.status, body.error.code], [503, 'chain_unavailable'])
+  assert.ok(refused.headers.get('retry-after'))
+  await assert.rejects(provider.settle())
+  const owed = provider.status().unsettledWei
+  assert.ok(owed > 0n)
+  door.shut = false
+  const round = await until(() => provider.settle().catch(() => undefined), 'the chain is back', 20_000)
+  assert.ok(round.earnedWei > 0n)
+  assert.equal(provider.status().earnedWei, earnedBefore + round.earnedWei)
+  assert.ok(second.address)
+  await door.close()
+})
+
+// The process ends between sending and knowing: the next one finds out from the chain, and nobody is charged twice.
+test('finds out after a crash what became of a settlement', async () => {
+  await start()
+  const [first] = users as [User]
+  assert.equal(await chat(first, 800), 200)
+  const before = await first.balance()
+  const owed = provider.status().unsettledWei
+  // Answers are lost from the moment on when the transaction is in.
+  await market.anvil.rpc('evm_setAutomine', [false])
+  const lost = provider.settle().catch(() => undefined)
+  await until(async () => (await pendingCount()) > 0, 'the settlement is in the pool')
+  await provider.close()
+  await lost
+  await market.anvil.rpc('evm_setAutomine', [true])
+  await market.anvil.rpc('evm_mine', [])
+  await start()
+  const round = await provider.settle()
+  assert.equal(round.earnedWei, owed)
+  assert.equal(before - (await first.balance()), owed)
+  assert.equal(provider.status().unsettledWei, 0n)
+  assert.equal((await provider.settle()).earnedWei, 0n)
+})
+
+async function pendingCount(): Promise<number> {
+  const status = (await market.anvil.rpc('txpool_status')) as { pending: string }
+  return Number(status.pending)
+}
+
+// Two processes with one wallet: neither is paid for what the other did, and no user pays twice.
+test('two providers with one key do not charge anybody twice', async () => {
+  await start()
+  const other = await market.start(
+    market.config({ upstream: upstream.url, dataDir: `${market.folder}/other`, settlement: SETTLEMENT }),
+  )
+  const [first, second] = users as [User, User]
+  const before = sum(await balances())
+  const startedWei = provider.status().earnedWei
+  assert.equal(await chat(second, 600, await second.voucher(10n ** 18n)), 200)
+  const mine = provider
+  provider = other
+  assert.equal(await chat(second, 600, await second.voucher(2n * 10n ** 18n)), 200)
+  provider = mine
+  assert.equal(await chat(first, 300), 200)
+  await mine.settle()
+  await other.settle()
+  const paid = before - sum(await balances())
+  for (const { billedWei, earnedWei, unsettledWei } of [mine.status(), other.status()]) {
+    assert.equal(billedWei, earnedWei + unsettledWei)
+  }
+  assert.equal(paid, mine.status().earnedWei - startedWei + other.status().earnedWei)
+  await other.close()
+})
+
+test('holds back a user whom the contract would refuse, and settles the others', async () => {
+  await start({ settlement: { retryMs: 60_000 } })
+  const [first, second] = users as [User, User]
+  const revoker = market.user(8)
+  await revoker.fund('1')
+  assert.equal(await chat(revoker, 600, await revoker.voucher(10n ** 17n)), 200)
+  assert.equal(await chat(second, 900, await second.voucher(3n * 10n ** 18n)), 200)
+  assert.equal(await chat(first, 600), 200)
+  await market.owner().call(market.contracts.inference, 'revokeTEESignerAcknowledgement', [market.provider.address])
+  const round = await until(
+    async () =>
+      ((await fetch(`${provider.url}/healthz`).then((r) => r.json())) as { status: string }).status === 'degraded',
+    'the approval is gone',
+  ).then(() => provider.settle())
+  assert.equal(round.users, 2)
+  await market.owner().call(market.contracts.inference, 'acknowledgeTEESignerByOwner', [market.provider.address])
+  await until(async () => (await provider.settle()).users === 1, 'the session token is settled too')
+})
+
+async function health(): Promise<string> {
+  return ((await (await fetch(`${provider.url}/healthz`)).json()) as { status: string }).status
+}
+
+/** A JSON-RPC proxy that can be shut. */
+async function openDoor(target: string) {
+  const state = { shut: false, url: '', close: async () => {} }
+  const server: Server = createServer((request, response) => {
+    const parts: Buffer[] = []
+    request.on('data', (part: Buffer) => parts.push(part))
+    request.on('end', () => {
+      if (state.shut) {
+        response.destroy()
+        return
+      }
+      void fetch(target, {
+        method: 'POST',
+        body: Buffer.concat(parts),
+        headers: { 'content-type': 'application/json' },
+      })
+        .then(async (answer) => response.end(await answer.text()))
+        .catch(() => response.destroy())
+    })
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  state.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  state.close = () =>
+    new Promise((resolve) => {
+      server.closeAllConnections()
+      server.close(() => resolve())
+    })
+  return state
+}
