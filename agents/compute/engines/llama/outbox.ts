@@ -1,11 +1,11 @@
 import type { Reply } from './messages.ts'
 
 /** Least milliseconds between two messages to the parent. */
-const INTERVAL_MS = 5
+const INTERVAL_MS = 10
 
 /**
  * Collects replies, so that a fast model does not pay for a message per token: the first goes out at once, those that
- * follow within 5 ms together. Pieces of one request that wait are joined.
+ * follow within 10 ms together. Pieces of one request that wait are joined.
  */
 export class Outbox {
   readonly #send: (replies: Reply[]) => void
