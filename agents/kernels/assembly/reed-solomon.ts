@@ -32,6 +32,26 @@ import { TABLE_BYTES } from './gf16';
   }
 }
 
+/** The same for T below 256: these labels are a field of their own, so that low bytes have no part in high ones. */
+@inline function butterflyLow(u: usize, v: usize, length: usize, t: usize): void {
+  const t0 = v128.load(t), t1 = v128.load(t, 32);
+  const t2 = v128.load(t, 64), h2 = v128.load(t, 80), t3 = v128.load(t, 96), h3 = v128.load(t, 112);
+  const m = i8x16.splat(15);
+  for (const end = u + length; u < end; u += 64, v += 64) {
+    for (let q: usize = 0; q < 32; q += 16) {
+      const lo = v128.load(v + q), hi = v128.load(v + q, 32);
+      const a = v128.and(lo, m), b = v128.and(i16x8.shr_u(lo, 4), m);
+      const c = v128.and(hi, m), d = v128.and(i16x8.shr_u(hi, 4), m);
+      const ul = v128.xor(v128.load(u + q), lookUp(t0, t1, t2, t3, a, b, c, d));
+      const uh = v128.xor(v128.load(u + q, 32), v128.xor(i8x16.relaxed_swizzle(h2, c), i8x16.relaxed_swizzle(h3, d)));
+      v128.store(u + q, ul);
+      v128.store(u + q, uh, 32);
+      v128.store(v + q, v128.xor(lo, ul));
+      v128.store(v + q, v128.xor(hi, uh), 32);
+    }
+  }
+}
+
 /** v ^= u; u ^= T·v, over `length` bytes. */
 @inline function butterflyInverse(u: usize, v: usize, length: usize, t: usize): void {
   const t0 = v128.load(t), h0 = v128.load(t, 16), t1 = v128.load(t, 32), h1 = v128.load(t, 48);
@@ -47,6 +67,25 @@ import { TABLE_BYTES } from './gf16';
       const c = v128.and(hi, m), d = v128.and(i16x8.shr_u(hi, 4), m);
       v128.store(u + q, v128.xor(ul, lookUp(t0, t1, t2, t3, a, b, c, d)));
       v128.store(u + q, v128.xor(uh, lookUp(h0, h1, h2, h3, a, b, c, d)), 32);
+    }
+  }
+}
+
+/** The same for T below 256. */
+@inline function butterflyInverseLow(u: usize, v: usize, length: usize, t: usize): void {
+  const t0 = v128.load(t), t1 = v128.load(t, 32);
+  const t2 = v128.load(t, 64), h2 = v128.load(t, 80), t3 = v128.load(t, 96), h3 = v128.load(t, 112);
+  const m = i8x16.splat(15);
+  for (const end = u + length; u < end; u += 64, v += 64) {
+    for (let q: usize = 0; q < 32; q += 16) {
+      const ul = v128.load(u + q), uh = v128.load(u + q, 32);
+      const lo = v128.xor(v128.load(v + q), ul), hi = v128.xor(v128.load(v + q, 32), uh);
+      v128.store(v + q, lo);
+      v128.store(v + q, hi, 32);
+      const a = v128.and(lo, m), b = v128.and(i16x8.shr_u(lo, 4), m);
+      const c = v128.and(hi, m), d = v128.and(i16x8.shr_u(hi, 4), m);
+      v128.store(u + q, v128.xor(ul, lookUp(t0, t1, t2, t3, a, b, c, d)));
+      v128.store(u + q, v128.xor(uh, v128.xor(i8x16.relaxed_swizzle(h2, c), i8x16.relaxed_swizzle(h3, d))), 32);
     }
   }
 }
@@ -83,6 +122,7 @@ function fft(a: usize, n: i32, offset: i32, width: usize, tables: usize): void {
       const twiddle = (offset + i) >> r;
       const p = a + <usize>i * width;
       if (twiddle == 0) addInto(p + step, p, step); // T = 0: the product vanishes
+      else if (twiddle < 256) butterflyLow(p, p + step, step, tables + <usize>twiddle * TABLE_BYTES);
       else butterfly(p, p + step, step, tables + <usize>twiddle * TABLE_BYTES);
     }
   }
@@ -97,6 +137,7 @@ function inverseFft(a: usize, n: i32, used: i32, width: usize, tables: usize): v
       const twiddle = i >> r;
       const p = a + <usize>i * width;
       if (twiddle == 0) addInto(p + step, p, step);
+      else if (twiddle < 256) butterflyInverseLow(p, p + step, step, tables + <usize>twiddle * TABLE_BYTES);
       else butterflyInverse(p, p + step, step, tables + <usize>twiddle * TABLE_BYTES);
     }
   }
