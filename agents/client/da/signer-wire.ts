@@ -40,7 +40,7 @@ export function decodeUploadHead(bytes: Uint8Array): UploadHead {
     sizeBytes: Number(sizeBytes),
     rowRoot: toHex(bytes.subarray(8, 40)),
     rlcRoot: toHex(bytes.subarray(40, 72)),
-    rlc: bytes.slice(72, UPLOAD_HEAD_BYTES),
+    rlc: new Uint8Array(bytes.subarray(72, UPLOAD_HEAD_BYTES)),
   }
 }
 

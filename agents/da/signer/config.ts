@@ -132,6 +132,20 @@ export const signerConfigSchema = z.object({
         .describe('An upload slower than this on the whole is cut'),
     })
     .prefault({}),
+  verification: z
+    .object({
+      threads: z
+        .number()
+        .int()
+        .min(1)
+        .max(256)
+        .optional()
+        .describe('Threads that check rows. Unset: one for each core'),
+      memoryBytes: configBytes({ min: 2 ** 24 })
+        .default(192 * 2 ** 20)
+        .describe('Memory for rows being checked or fetched anew; a blob of 32 MiB takes 98 MiB to be fetched'),
+    })
+    .prefault({}),
   downloads: z
     .object({
       maxConcurrent: z.number().int().min(1).max(10_000).default(64).describe('Answers with rows at a time'),

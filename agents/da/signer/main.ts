@@ -112,7 +112,8 @@ async function assemble(config: SignerConfig, context: SignerContext, stack: Sta
   stack.defer('tables', () => store.close())
   const files = new RowFiles({ dir: join(config.data.dir, 'rows') })
   await reconcile({ store, files, nowMs: Date.now(), log })
-  const codec = context.codec ?? (await BlobCodec.create())
+  const { threads: workers, memoryBytes } = config.verification
+  const codec = context.codec ?? (await BlobCodec.create({ workers, memoryBytes }))
   if (context.codec === undefined) stack.defer('codec', () => codec.close())
   const sender = createSender({ chain, account, gasPolicy: config.submission, log, metrics })
   stack.defer('transactions', () => sender.close())

@@ -15,7 +15,7 @@ const CONFIRMATIONS = 2
 let net: DaNet
 
 before(async () => {
-  net = await openNet({ confirmations: CONFIRMATIONS, deploy: { epochBlocks: 1_000 } })
+  net = await openNet({ confirmations: CONFIRMATIONS, deploy: { epochBlocks: 400 } })
 })
 
 after(() => net?.close())
