@@ -1,6 +1,6 @@
 import type { Hex } from '#protocol/hex.ts'
 import { inferenceAbi, ledgerAbi } from './abi.ts'
-import { type ComputeConnection, readChain } from './connection.ts'
+import { type ComputeConnection, isMissing, readChain } from './connection.ts'
 import { ComputeFundsError, ComputeRequestError } from './errors.ts'
 
 /** The user's money at the ledger. */
@@ -222,9 +222,4 @@ function readAccount(raw: {
     pendingRefundWei: raw.pendingRefund,
     generation: Number(raw.generation),
   }
-}
-
-/** The contract does not have the function asked for: one of the original protocol. */
-function isMissing(error: unknown): boolean {
-  return /reverted|returned no data/.test(error instanceof Error ? error.message : '')
 }

@@ -1,6 +1,7 @@
-import { DEFAULT_MAX_TOKENS, estimatedFee, maximumFee } from '#protocol/compute/fees.ts'
+import { estimatedFee, maximumFee } from '#protocol/compute/fees.ts'
 import type { Hex } from '#protocol/hex.ts'
 import type { ComputeConnection } from './connection.ts'
+import { defaultMaxTokens } from './default-max-tokens.ts'
 import { ComputeRequestError } from './errors.ts'
 import { type ProviderPreferencesInput, preferencesSchema } from './preferences.ts'
 import { type RoutedBody, type RouteEvent, routeExchange } from './route.ts'
@@ -34,7 +35,7 @@ export interface ChatParameters {
   /** Provider by address, host or name; no other is asked. */
   provider?: string | undefined
   preferences?: ProviderPreferencesInput | undefined
-  /** Default {@link DEFAULT_MAX_TOKENS}, or less where the provider allows less. */
+  /** Default 4,096, or what the model's context leaves. */
   maxTokens?: number | undefined
   temperature?: number | undefined
   seed?: number | undefined
@@ -83,8 +84,9 @@ export async function chat(connection: ComputeConnection, parameters: ChatParame
     ...{ path: 'chat/completions', stream: true, model, signal },
     preferences: preferencesSchema.parse({ ...parameters.preferences, ...wishes }),
     bodyFor: ({ health }, name) => {
-      const offered = health.models.find(({ id }) => id === name)?.maxCompletionTokens ?? DEFAULT_MAX_TOKENS
-      return chatBody(parameters, { model: name, maxTokens: Math.min(DEFAULT_MAX_TOKENS, offered) })
+      const offer = health.models.find(({ id }) => id === name)
+      const bodyBytes = messages.reduce((sum, { content }) => sum + Buffer.byteLength(content), 100)
+      return chatBody(parameters, { model: name, maxTokens: defaultMaxTokens({ offer, bodyBytes }) })
     },
     onEvent: async (event) => {
       if (event.type !== 'ask') return await onEvent?.(event)

@@ -53,6 +53,8 @@ export interface ComputeLimits {
   voucherLifetimeMs: number
   /** How long what was read from the chain (services, accounts) or probed counts as known. Default 30 s. */
   cacheMs: number
+  /** While the chain cannot be reached, what was read is used for so long. Default 15 min. */
+  staleMs: number
 }
 
 const DEFAULT_LIMITS: ComputeLimits = {
@@ -65,6 +67,7 @@ const DEFAULT_LIMITS: ComputeLimits = {
   maxAnswerBytes: 64 * 2 ** 20,
   voucherLifetimeMs: 7 * 86_400_000,
   cacheMs: 30_000,
+  staleMs: 900_000,
 }
 
 /** What the ledger calls inference contracts where none is recommended. */
@@ -206,12 +209,20 @@ export function openComputeConnection(parameters: ComputeConnectionParameters): 
   return connection
 }
 
+/** Of one read, over all endpoints and retries. */
+const READ_TIMEOUT_MS = 20_000
+
 /**
  * Runs a read of a contract; what the chain or the contract says becomes a {@link ComputeChainError}.
  */
 export async function readChain<T>(what: string, read: () => Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const limit = new Promise<never>((_, reject) => {
+    const late = new Error(`no answer within ${READ_TIMEOUT_MS} ms`)
+    timer = setTimeout(() => reject(chainDown(late)), READ_TIMEOUT_MS)
+  })
   try {
-    return await read()
+    return await Promise.race([read(), limit])
   } catch (cause) {
     const failure = findRpcError(cause)
     if (failure !== undefined && failure.kind !== 'answer') throw chainDown(cause)
@@ -222,6 +233,8 @@ export async function readChain<T>(what: string, read: () => Promise<T>): Promis
       fix: 'check the contract address and the chain',
       cause,
     })
+  } finally {
+    clearTimeout(timer)
   }
 }
 
@@ -249,6 +262,16 @@ async function findContracts({
       (await client.readContract({ ...at, functionName: 'getServiceAddressByName', args: [DEFAULT_SERVICE_NAME] }))
     return { chainId, ledger, inference: lower(inference ?? registered), serviceName }
   })
+}
+
+/** Whether the chain is out of reach, so that what was read before has to do. */
+export function isChainDown(error: unknown): boolean {
+  return error instanceof ComputeChainError && error.code === 'CHAIN_UNREACHABLE'
+}
+
+/** Whether the contract lacks the function that was called: one of the original protocol. */
+export function isMissing(error: unknown): boolean {
+  return /reverted|returned no data/.test(error instanceof Error ? error.message : '')
 }
 
 function chainDown(cause: unknown): ComputeChainError {

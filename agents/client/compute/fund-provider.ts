@@ -10,6 +10,7 @@ import {
   voucherPaid,
 } from './accounts.ts'
 import type { BookKey } from './book.ts'
+import { type Known, readCached } from './cached-read.ts'
 import type { ComputeConnection } from './connection.ts'
 import { ComputeFundsError } from './errors.ts'
 
@@ -33,7 +34,7 @@ export interface FundProviderParameters {
   signal?: AbortSignal | undefined
 }
 
-const known = new WeakMap<ComputeConnection, Map<string, { account: FundedAccount; readMs: number }>>()
+const known = new WeakMap<ComputeConnection, Map<string, Known<FundedAccount | undefined>>>()
 
 /** The account at a provider, and what vouchers have taken out of it. */
 export interface FundedAccount extends ProviderAccount {
@@ -54,23 +55,30 @@ export async function fundProvider(
 ): Promise<FundedAccount> {
   const { key, maxFeeWei, insufficient = false, fresh = false } = parameters
   const cacheKey = `${key.user}:${key.provider}`.toLowerCase()
-  const cache = known.get(connection) ?? new Map<string, { account: FundedAccount; readMs: number }>()
+  const cache = known.get(connection) ?? new Map<string, Known<FundedAccount | undefined>>()
   known.set(connection, cache)
+  const look = async () => {
+    const found = await readCached(connection, { known: cache.get(cacheKey), read: () => read(connection, key) })
+    cache.set(cacheKey, found)
+    return found.value
+  }
   return await connection.exclusively(`fund:${cacheKey}`, async () => {
-    const cached = cache.get(cacheKey)
-    const recent = cached !== undefined && Date.now() - cached.readMs < connection.limits.cacheMs
-    if (recent && !insufficient && !fresh && shortfall(connection, parameters, cached.account) <= 0n)
-      return cached.account
-    let account = await read(connection, key)
+    if (insufficient || fresh) cache.delete(cacheKey)
     // A provider may keep back a reserve of its own: twice the minimum is the most it is given.
     const reserveWei = insufficient ? 2n * (await getMinimums(connection)).transferWei : 0n
-    const missingWei = account === undefined ? undefined : shortfall(connection, parameters, account) + reserveWei
-    if (account === undefined || (missingWei ?? 0n) > 0n) {
-      await move(connection, parameters, missingWei)
-      account = await read(connection, key)
+    const missing = (account: FundedAccount) => shortfall(connection, parameters, account) + reserveWei
+    let account = await look()
+    // Money is moved only on what the chain says now.
+    if (account === undefined || missing(account) > 0n) {
+      cache.delete(cacheKey)
+      account = await look()
+    }
+    if (account === undefined || missing(account) > 0n) {
+      await move(connection, parameters, account === undefined ? undefined : missing(account))
+      cache.delete(cacheKey)
+      account = await look()
     }
     if (account === undefined) throw new Error(`the account at ${key.provider} is gone`)
-    cache.set(cacheKey, { account, readMs: Date.now() })
     return account
   })
 

@@ -1,3 +1,4 @@
+import { type Known, readCached } from './cached-read.ts'
 import type { ComputeConnection } from './connection.ts'
 import type { ProviderAttempt } from './errors.ts'
 import { ComputeFundsError, mayFailOver, NoProviderError, ProviderError, reasonOf } from './errors.ts'
@@ -6,7 +7,7 @@ import type { FundingEvent } from './fund-provider.ts'
 import { forgetHealth, probeProviders } from './health.ts'
 import type { ProviderPreferences } from './preferences.ts'
 import { type Candidate, findModel, rankProviders } from './rank.ts'
-import { type ComputeService, listServices } from './services.ts'
+import { type ComputeService, getService, listServices } from './services.ts'
 
 /** What happens while a provider is looked for. */
 export type RouteEvent =
@@ -41,7 +42,7 @@ export interface RouteParameters {
 /** Providers asked for one request, at most. */
 const MAX_ATTEMPTS = 8
 
-const listed = new WeakMap<ComputeConnection, { services: ComputeService[]; readMs: number }>()
+const listed = new WeakMap<ComputeConnection, Known<ComputeService[]>>()
 
 /** Services as read this long ago are read again when none of them fits. */
 const STALE_MS = 1_000
@@ -49,13 +50,12 @@ const STALE_MS = 1_000
 /** The approved services, as read from the chain within `maxAgeMs` (default: the connection's `cacheMs`). */
 export async function knownServices(
   connection: ComputeConnection,
-  { maxAgeMs = connection.limits.cacheMs }: { maxAgeMs?: number } = {},
+  { maxAgeMs }: { maxAgeMs?: number } = {},
 ): Promise<readonly ComputeService[]> {
-  const known = listed.get(connection)
-  if (known !== undefined && Date.now() - known.readMs < maxAgeMs) return known.services
-  const services = await listServices(connection)
-  listed.set(connection, { services, readMs: Date.now() })
-  return services
+  const read = () => listServices(connection)
+  const known = await readCached(connection, { known: listed.get(connection), read, maxAgeMs })
+  listed.set(connection, known)
+  return known.value
 }
 
 /** Providers as {@link rankProviders} puts them, with everything it goes by. */
@@ -91,6 +91,14 @@ async function findAmong(
  * provider; ComputeFundsError; ComputeChainError
  */
 export async function routeExchange(connection: ComputeConnection, parameters: RouteParameters): Promise<Exchange> {
+  return await routeOnce(connection, parameters, { mayReprice: true })
+}
+
+async function routeOnce(
+  connection: ComputeConnection,
+  parameters: RouteParameters,
+  { mayReprice }: { mayReprice: boolean },
+): Promise<Exchange> {
   const { path, stream, model, preferences, bodyFor, onEvent, signal } = parameters
   const { ranked, left } = await findProviders(connection, parameters)
   const attempts: ProviderAttempt[] = []
@@ -110,6 +118,11 @@ export async function routeExchange(connection: ComputeConnection, parameters: R
       signal?.throwIfAborted()
       // Another provider may have an account already: lack of money here is no lack there.
       if (!mayFailOver(error) && !(error instanceof ComputeFundsError)) throw error
+      // It may ask for more because it costs more by now: then everything is weighed, quoted and bounded anew.
+      const { code } = error
+      if (code === 'VOUCHER_UNJUSTIFIED' && mayReprice && (await hasNewPrice(connection, service))) {
+        return await routeOnce(connection, parameters, { mayReprice: false })
+      }
       if (error instanceof ProviderError) forgetHealth(connection, service)
       if (last === undefined || error instanceof ComputeFundsError) last = error
       const reason = reasonOf(error)
@@ -129,4 +142,12 @@ export async function routeExchange(connection: ComputeConnection, parameters: R
     attempts: attempts.length > 0 ? attempts : left.slice(0, 20),
     cause: last,
   })
+}
+
+/** Whether the chain has another price for a service than the one used. What was known is forgotten then. */
+async function hasNewPrice(connection: ComputeConnection, used: ComputeService): Promise<boolean> {
+  const now = await getService(connection, used).catch(() => used)
+  const changed = now.inputPriceWei !== used.inputPriceWei || now.outputPriceWei !== used.outputPriceWei
+  if (changed) listed.delete(connection)
+  return changed
 }

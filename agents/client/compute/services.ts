@@ -1,6 +1,7 @@
 import type { Hash, Hex } from '#protocol/hex.ts'
 import { inferenceAbi } from './abi.ts'
-import { type ComputeConnection, readChain } from './connection.ts'
+import { type Known, readCached } from './cached-read.ts'
+import { type ComputeConnection, isMissing, readChain } from './connection.ts'
 import { NoProviderError } from './errors.ts'
 
 /** A provider's offer as the chain has it. */
@@ -81,26 +82,39 @@ export async function getService(connection: ComputeConnection, { provider }: { 
   throw new NoProviderError({ message: `${provider} offers no inference service`, attempts: [] })
 }
 
-/** The storage root of the weights a provider claims to run; undefined where it names none. */
+const models = new WeakMap<ComputeConnection, Map<Hex, Known<Hash | undefined>>>()
+
+/**
+ * The storage root of the weights a provider claims to run; undefined where it names none.
+ *
+ * @throws ComputeChainError
+ */
 export async function serviceModel(
   connection: ComputeConnection,
   { provider }: { provider: Hex },
 ): Promise<Hash | undefined> {
+  const cache = models.get(connection) ?? new Map<Hex, Known<Hash | undefined>>()
+  models.set(connection, cache)
+  const read = () => readModel(connection, provider)
+  const known = await readCached(connection, { known: cache.get(provider), read })
+  cache.set(provider, known)
+  return known.value
+}
+
+async function readModel(connection: ComputeConnection, provider: Hex): Promise<Hash | undefined> {
   const { client } = await connection.chain()
   const { inference } = await connection.contracts()
-  try {
-    const args = [provider] as const
-    const root = await client.readContract({
-      address: inference,
-      abi: inferenceAbi,
-      functionName: 'serviceModel',
-      args,
-    })
-    return /^0x0+$/.test(root) ? undefined : root
-  } catch {
-    // Deployments of the original contracts do not have this view.
-    return undefined
-  }
+  return await readChain('the model of the service', async () => {
+    try {
+      const at = { address: inference, abi: inferenceAbi, args: [provider] } as const
+      const root = await client.readContract({ ...at, functionName: 'serviceModel' })
+      return /^0x0+$/.test(root) ? undefined : root
+    } catch (error) {
+      // Deployments of the original contracts do not have this view.
+      if (isMissing(error)) return undefined
+      throw error
+    }
+  })
 }
 
 function readService(raw: {

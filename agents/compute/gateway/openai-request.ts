@@ -1,7 +1,8 @@
+import { defaultMaxTokens } from '#client/compute/default-max-tokens.ts'
 import type { ExchangePath } from '#client/compute/exchange.ts'
+import type { OfferedModel } from '#client/compute/health.ts'
 import { type ProviderPreferences, preferencesSchema } from '#client/compute/preferences.ts'
 import type { RoutedBody } from '#client/compute/route.ts'
-import { DEFAULT_MAX_TOKENS } from '#protocol/compute/fees.ts'
 import { GatewayError } from './openai-error.ts'
 
 /** A client's request, taken apart as far as routing needs. */
@@ -17,7 +18,7 @@ export interface GatewayRequest {
    * The request for a provider. Where nothing needs to be put in or taken out, these are the client's own bytes, so
    * that the receipt's request hash is that of what the client sent.
    */
-  bodyFor(provider: { model: string; maxTokens: number | undefined }): RoutedBody
+  bodyFor(provider: { model: string; offer: OfferedModel | undefined }): RoutedBody
 }
 
 /** Fields for the gateway alone: providers of the original protocol may refuse what they do not know. */
@@ -61,8 +62,9 @@ export function readRequest({ path, bytes }: { path: ExchangePath; bytes: Uint8A
     parameters: Object.keys(body)
       .filter((name) => !NO_PARAMETERS.has(name) && body[name] !== null)
       .map((name) => (name === 'max_completion_tokens' ? 'max_tokens' : name)),
-    bodyFor: ({ model, maxTokens: offered = DEFAULT_MAX_TOKENS }) => {
-      const otherwise = path === 'completions' ? COMPLETION_TOKENS : Math.min(DEFAULT_MAX_TOKENS, offered)
+    bodyFor: ({ model, offer }) => {
+      const otherwise =
+        path === 'completions' ? COMPLETION_TOKENS : defaultMaxTokens({ offer, bodyBytes: bytes.length })
       const maxTokens = path === 'embeddings' ? 0 : (asked ?? otherwise)
       const routed = { maxTokens: maxTokens * drawn, seed }
       const bounded = asked !== undefined || path === 'embeddings'

@@ -114,15 +114,12 @@ async function answer({ path, request, reply, parameters }: AnswerParameters): P
 async function routeModels(wanted: GatewayRequest, on: RoutesParameters & { signal: AbortSignal }): Promise<Exchange> {
   const { connection, signal } = on
   let first: unknown
-  for (const model of wanted.models) {
+  for (const name of wanted.models) {
     try {
       return await routeExchange(connection, {
-        ...{ path: wanted.path, stream: wanted.stream, model, signal },
+        ...{ path: wanted.path, stream: wanted.stream, model: name, signal },
         ...{ preferences: wanted.preferences, parameters: wanted.parameters },
-        bodyFor: ({ health }, name) => {
-          const maxTokens = health.models.find(({ id }) => id === name)?.maxCompletionTokens
-          return wanted.bodyFor({ model: name, maxTokens })
-        },
+        bodyFor: ({ health }, model) => wanted.bodyFor({ model, offer: health.models.find(({ id }) => id === model) }),
         onEvent: (event) => noteRoute(event, on),
       })
     } catch (error) {

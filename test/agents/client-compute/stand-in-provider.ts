@@ -57,6 +57,8 @@ export interface StandInProvider {
   billedWei(user: Hex): bigint
   /** Answers whose client left before the end. */
   readonly abandoned: number
+  /** Asks for other prices from now on. */
+  reprice(prices: TokenPrices): void
   /** Ends everything at once; nothing listens after. */
   stop(): Promise<void>
 }
@@ -89,7 +91,7 @@ const ENGINE = 'stand-in 1'
  * vouchers as a provider must, and can be told to misbehave in ways a real one is not built for.
  */
 export async function startStandIn(parameters: StandInParameters): Promise<StandInProvider> {
-  const { chainId, contract, prices, model, words = ['Hello', ' from', ' the', ' stand', '-in'] } = parameters
+  const { chainId, contract, model, words = ['Hello', ' from', ' the', ' stand', '-in'] } = parameters
   const account = privateKeyToAccount(parameters.privateKey)
   const served = new Map<string, Served>()
   const billed = new Map<string, bigint>()
@@ -99,6 +101,7 @@ export async function startStandIn(parameters: StandInParameters): Promise<Stand
   let abandoned = 0
   let nonce = BigInt(Date.now())
   let url = ''
+  let prices = parameters.prices
 
   const state = { fault: 'none' as Fault }
 
@@ -345,6 +348,9 @@ export async function startStandIn(parameters: StandInParameters): Promise<Stand
     billedWei: (user) => billed.get(user.toLowerCase()) ?? 0n,
     get abandoned() {
       return abandoned
+    },
+    reprice: (changed) => {
+      prices = changed
     },
     stop: async () => {
       server.closeAllConnections()
