@@ -1,4 +1,4 @@
-import { encodeEventTopics, parseEventLogs } from 'viem'
+import { encodeEventTopics, type Log, parseEventLogs } from 'viem'
 import type { Chain } from '#kit/chain/client.ts'
 import { blobCommitment } from '#protocol/da/commitment.ts'
 import type { Hash } from '#protocol/hex.ts'
@@ -20,13 +20,21 @@ export interface BlobRecord {
   currentEpoch: number
   /** The quorum's signature is on the chain. */
   confirmed: boolean
+  /** Where a search of the chain found them. */
+  submitTx?: Hash | undefined
+  confirmTx?: Hash | undefined
+  confirmBlock?: number | undefined
   /** Whether the signer at this place of the epoch's order signed. */
   signed(index: number): boolean
 }
 
-/** Blocks asked for at once where an endpoint refuses the whole range, and how many such pages at most. */
+/** Blocks asked for at once where an endpoint refuses the whole range. */
 const PAGE_BLOCKS = 2_000
-const MAX_PAGES = 500
+/** How many such pages a reader looks through, and somebody who only wants to save a payment. */
+const READ_PAGES = 500
+const SAVE_PAGES = 10
+/** Submissions of one blob that are looked at, the latest first. */
+const MAX_EPOCHS = 8
 
 /** The epoch now. */
 export async function currentEpoch(connection: DaConnection): Promise<number> {
@@ -74,49 +82,51 @@ export async function findBlob(
   connection: DaConnection,
   { dataRoot, epoch, quorumId }: { dataRoot: Hash; epoch?: number | undefined; quorumId?: number | undefined },
 ): Promise<BlobRecord> {
-  const epochs = epoch === undefined ? await epochsOf(connection, { dataRoot, event: 'BlobConfirmed' }) : [epoch]
-  for (const at of epochs) {
-    const blob = await readBlob(connection, { dataRoot, epoch: at, quorumId })
-    if (blob?.confirmed === true) return blob
-    if (blob !== undefined) {
-      throw new BlobUnknownError({
-        dataRoot,
-        reason: `it was submitted in epoch ${at}, and its quorum has not signed yet`,
-      })
-    }
-  }
+  const found =
+    epoch === undefined
+      ? (await recordsOf(connection, { dataRoot, maxPages: READ_PAGES })).find(({ confirmed }) => confirmed)
+      : await readBlob(connection, { dataRoot, epoch, quorumId })
+  if (found?.confirmed === true) return found
   const where = epoch === undefined ? 'on this chain' : `in epoch ${epoch}`
-  throw new BlobUnknownError({ dataRoot, reason: `nothing of it is ${where}` })
+  const reason = found === undefined ? `nothing of it is ${where}` : `its quorum of epoch ${epoch} has not signed yet`
+  throw new BlobUnknownError({ dataRoot, reason })
 }
 
 /** The last submission of a blob that is not expired, confirmed ones first; undefined when there is none. */
 export async function findSubmission(connection: DaConnection, dataRoot: Hash): Promise<BlobRecord | undefined> {
-  for (const event of ['BlobConfirmed', 'BlobSubmitted'] as const) {
-    for (const epoch of (await epochsOf(connection, { dataRoot, event })).slice(0, 8)) {
-      const blob = await readBlob(connection, { dataRoot, epoch })
-      if (blob !== undefined && blob.expiryEpoch >= blob.currentEpoch) return blob
-    }
-  }
-  return undefined
+  const records = await recordsOf(connection, { dataRoot, maxPages: SAVE_PAGES })
+  const live = records.filter(({ expiryEpoch, currentEpoch: now }) => expiryEpoch >= now)
+  return live.find(({ confirmed }) => confirmed) ?? live[0]
 }
 
-/** Epochs that an event about a blob names, the latest first. */
-async function epochsOf(
+/** What the chain has of a blob, the latest epoch first. */
+async function recordsOf(
   connection: DaConnection,
-  { dataRoot, event }: { dataRoot: Hash; event: 'BlobSubmitted' | 'BlobConfirmed' },
-): Promise<number[]> {
+  { dataRoot, maxPages }: { dataRoot: Hash; maxPages: number },
+): Promise<BlobRecord[]> {
   const chain = await connection.chain()
-  const topics = encodeEventTopics({ abi: entranceAbi, eventName: event, args: { dataRoot } })
-  const logs = await searchLogs({
-    chain,
-    address: connection.contracts.entrance,
-    topics: topics as Hash[],
-    fromBlock: connection.startBlock,
-  })
-  const epochs = parseEventLogs({ abi: entranceAbi, eventName: event, logs: logs as never }).map(({ args }) =>
-    Number((args as { epoch: bigint }).epoch),
-  )
-  return [...new Set(epochs)].reverse()
+  const { entrance: address } = connection.contracts
+  const topicOf = (eventName: 'BlobSubmitted' | 'BlobConfirmed') => {
+    const [selector, root] = encodeEventTopics({ abi: entranceAbi, eventName, args: { dataRoot } })
+    return { selector, root }
+  }
+  const [submitted, confirmed] = [topicOf('BlobSubmitted'), topicOf('BlobConfirmed')]
+  const topics = [[submitted.selector, confirmed.selector], submitted.root]
+  const logs = await searchLogs({ chain, address, topics, fromBlock: connection.startBlock, maxPages })
+  const found = new Map<number, Pick<BlobRecord, 'submitTx' | 'confirmTx' | 'confirmBlock'>>()
+  for (const event of parseEventLogs({ abi: entranceAbi, eventName: ['BlobSubmitted', 'BlobConfirmed'], logs })) {
+    const epoch = Number(event.args.epoch)
+    const known = found.get(epoch)
+    const { transactionHash, blockNumber } = event
+    if (event.eventName === 'BlobSubmitted') found.set(epoch, { ...known, submitTx: transactionHash ?? undefined })
+    else found.set(epoch, { ...known, confirmTx: transactionHash ?? undefined, confirmBlock: Number(blockNumber) })
+  }
+  const records: BlobRecord[] = []
+  for (const [epoch, where] of [...found].sort(([a], [b]) => b - a).slice(0, MAX_EPOCHS)) {
+    const blob = await readBlob(connection, { dataRoot, epoch })
+    if (blob !== undefined) records.push({ ...blob, ...where })
+  }
+  return records
 }
 
 /** Logs of a filter that fits few: the whole range at once, or page by page from the head where that is refused. */
@@ -125,24 +135,26 @@ async function searchLogs({
   address,
   topics,
   fromBlock,
+  maxPages,
 }: {
   chain: Chain
   address: Hash
-  topics: readonly Hash[]
+  topics: readonly unknown[]
   fromBlock: number
-}): Promise<unknown[]> {
-  const ask = async (from: number, to: number | 'latest'): Promise<unknown[]> => {
+  maxPages: number
+}): Promise<Log[]> {
+  const ask = async (from: number, to: number | 'latest'): Promise<Log[]> => {
     const toBlock = to === 'latest' ? to : `0x${to.toString(16)}`
     const filter = { address, topics, fromBlock: `0x${from.toString(16)}`, toBlock }
     const answer = await chain.request('eth_getLogs', [filter])
-    return Array.isArray(answer) ? answer : []
+    return Array.isArray(answer) ? (answer as Log[]) : []
   }
   try {
     return await ask(fromBlock, 'latest')
   } catch (error) {
     const head = Number(await chain.client.getBlockNumber())
     if (head - fromBlock <= PAGE_BLOCKS) throw error
-    for (let page = 0, to = head; page < MAX_PAGES && to >= fromBlock; page++, to -= PAGE_BLOCKS) {
+    for (let page = 0, to = head; page < maxPages && to >= fromBlock; page++, to -= PAGE_BLOCKS) {
       const found = await ask(Math.max(fromBlock, to - PAGE_BLOCKS + 1), to)
       if (found.length > 0) return found
     }

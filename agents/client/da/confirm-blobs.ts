@@ -21,10 +21,10 @@ export interface Certificate {
   rlcRoot: Hash
   /** The last epoch in which its signers must hold it. */
   expiryEpoch: number
-  /** Undefined where the blob was submitted, or confirmed, by somebody else or long ago. */
+  /** Undefined where the chain’s endpoint does not tell of the transaction any more. */
   submitTx: Hash | undefined
   confirmTx: Hash | undefined
-  /** Block of the confirmation, where it is this call's. */
+  /** Block of the confirmation, where it is known. */
   block: number | undefined
 }
 

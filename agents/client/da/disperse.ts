@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { EncodedBlob } from '#protocol/da/blob-codec.ts'
 import type { BlobCommitment } from '#protocol/da/commitment.ts'
 import type { Hash } from '#protocol/hex.ts'
@@ -68,7 +69,7 @@ export async function disperseEncoded(
   const { encoded, signal, onEvent } = parameters
   const { dataRoot } = encoded.commitment
   const listener = { signal, onEvent }
-  const existing = parameters.force === true ? undefined : await existingBlob(connection, dataRoot, onEvent)
+  const existing = parameters.force === true ? undefined : await existingBlob(connection, dataRoot, listener)
   if (existing?.certificate !== undefined) {
     return { certificate: existing.certificate, feeWei: 0n, existed: true, failures: [] }
   }
@@ -86,15 +87,27 @@ export async function disperseEncoded(
 async function existingBlob(
   connection: DaConnection,
   dataRoot: Hash,
-  onEvent: DaListener | undefined,
+  { signal, onEvent }: { signal: AbortSignal | undefined; onEvent: DaListener | undefined },
 ): Promise<{ certificate?: Certificate; submission?: SubmittedBlob } | undefined> {
-  const blob = await findSubmission(connection, dataRoot)
-  if (blob === undefined) return undefined
-  const { epoch, quorumId, sizeBytes, rowRoot, rlcRoot, expiryEpoch, confirmed } = blob
-  onEvent?.({ type: 'found', dataRoot, epoch, confirmed })
-  const shared = { dataRoot, epoch, quorumId, sizeBytes, rowRoot, rlcRoot, expiryEpoch, submitTx: undefined }
-  if (confirmed) return { certificate: { ...shared, confirmTx: undefined, block: undefined } }
-  return { submission: { ...shared, block: undefined, feeWei: 0n } }
+  const { confirmations, limits } = connection
+  const chain = await connection.chain(signal)
+  const startedAt = Date.now()
+  for (;;) {
+    const blob = await findSubmission(connection, dataRoot)
+    if (blob === undefined) return undefined
+    const { epoch, quorumId, sizeBytes, rowRoot, rlcRoot, expiryEpoch, confirmed, submitTx, confirmTx } = blob
+    const shared = { dataRoot, epoch, quorumId, sizeBytes, rowRoot, rlcRoot, expiryEpoch, submitTx }
+    const block = blob.confirmBlock
+    const depth = block === undefined ? 0 : Number(await chain.client.getBlockNumber()) - block + 1
+    const waitedMs = Date.now() - startedAt
+    if (!confirmed || depth >= confirmations || waitedMs > limits.receiptTimeoutMs) {
+      onEvent?.({ type: 'found', dataRoot, epoch, confirmed })
+      if (confirmed) return { certificate: { ...shared, confirmTx, block } }
+      return { submission: { ...shared, block: undefined, feeWei: 0n } }
+    }
+    onEvent?.({ type: 'waiting', for: 'depth', reason: `${depth} of ${confirmations} blocks`, waitedMs })
+    await delay(limits.pollIntervalMs, undefined, signal === undefined ? {} : { signal })
+  }
 }
 
 async function pay(
