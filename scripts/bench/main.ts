@@ -12,6 +12,15 @@ const benches: Record<string, { about: string; load: () => Promise<BenchModule> 
   pora: { about: 'PoRA attempts of one core, against native hashes', load: () => import('./pora.ts') },
   seal: { about: 'sealing on one core, against hash-wasm', load: () => import('./seal.ts') },
   kv: { about: 'replay of 100,000 keys of the key-value layer', load: () => import('./kv.ts') },
+  'da-encode': {
+    about: 'coding blobs on one core, against KZG cells and proofs',
+    load: () => import('./da-encode.ts'),
+  },
+  'da-produce': { about: 'coding, hashing and combining blobs on two cores', load: () => import('./da-produce.ts') },
+  'da-decode': { about: 'decoding blobs from random rows on one core', load: () => import('./da-decode.ts') },
+  'da-verify': { about: 'verifying rows of blobs on one core', load: () => import('./da-verify.ts') },
+  engine: { about: 'the engine layer against node-llama-cpp', load: () => import('./engine.ts') },
+  train: { about: 'training on the demo model', load: () => import('./train.ts') },
   gas: { about: 'gas of the contract calls users pay for', load: () => import('./gas.ts') },
 }
 
