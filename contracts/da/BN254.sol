@@ -38,6 +38,16 @@ library BN254 {
         if (!done) revert PointInvalid();
     }
 
+    /// @dev Adds the point in words 2 and 3 to the one in words 0 and 1.
+    function addInto(uint256[5] memory sum) internal view {
+        bool done;
+        // Reads and writes the array.
+        assembly ("memory-safe") {
+            done := staticcall(gas(), 6, sum, 0x80, sum, 0x40)
+        }
+        if (!done) revert PointInvalid();
+    }
+
     /// @dev Costs 6,000 gas in the precompile.
     function mul(G1Point memory a, uint256 scalar) internal view returns (G1Point memory product) {
         uint256[3] memory input = [a.X, a.Y, scalar];

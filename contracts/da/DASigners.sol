@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import { Bytes } from "@openzeppelin/contracts/utils/Bytes.sol";
+import { Math } from "@openzeppelin/contracts/utils/math/Math.sol";
 import { DASignersParameters, IDASigners, SignerDetail, SignerView } from "../interfaces/IDASigners.sol";
 import { BN254, G1Point, G2Point } from "./BN254.sol";
 import { CodePages } from "./CodePages.sol";
@@ -191,31 +193,31 @@ contract DASigners is SignerStakes {
         uint256 absent = ~signed & _lowBits(table.count);
         stakeWei = table.totalWei;
         if (absent == 0) return (table.aggPkG1, stakeWei);
-        for (uint256 page = 0; absent != 0; (++page, absent >>= _PAGE)) {
-            uint256 bits = absent & (2 ** _PAGE - 1);
-            if (bits == 0) continue;
-            bytes memory entries = _pageOf(table, page, _PAGE);
-            for (uint256 i = 0; bits != 0; (++i, bits >>= 1)) {
-                if (bits & 1 == 0) continue;
-                (, uint256 stake) = _signerIn(entries, i);
-                stakeWei -= stake;
-                key = BN254.add(key, _keyIn(entries, i));
+        // Sum of the keys so far (two words) | entry of one of them: key (two), signer and stake.
+        uint256[5] memory sum;
+        address page;
+        uint256 opened = type(uint256).max;
+        // One bit less each time: at most 256 of them, with stakes that the total is made of.
+        unchecked {
+            for (; absent != 0; absent &= absent - 1) {
+                uint256 index = Math.log2(absent & (0 - absent));
+                if (index / _PAGE != opened) {
+                    opened = index / _PAGE;
+                    page = CodePages.addressOf(_numberOf(table, opened));
+                }
+                CodePages.readInto(sum, page, (index % _PAGE) * _ENTRY_BYTES);
+                stakeWei -= uint96(sum[4]);
+                BN254.addInto(sum);
             }
         }
-        key = BN254.add(table.aggPkG1, BN254.negate(key));
-    }
-
-    function _keyIn(bytes memory entries, uint256 index) private pure returns (G1Point memory key) {
-        // The key is the last two words of an entry of three: no need to copy it.
-        assembly ("memory-safe") {
-            key := add(add(entries, 0x40), mul(index, _ENTRY_BYTES))
-        }
+        key = BN254.add(table.aggPkG1, BN254.negate(G1Point(sum[0], sum[1])));
     }
 
     function _bits(bytes calldata bitmap, uint256 count) private pure returns (uint256 bits) {
         uint256 wanted = (count + 7) / 8;
         if (bitmap.length != wanted) revert BitmapLengthMismatch(bitmap.length, wanted);
-        for (uint256 i = 0; i < wanted; ++i) bits |= uint256(uint8(bitmap[i])) << (8 * i);
+        // Its first byte has the lowest bits.
+        bits = uint256(Bytes.reverseBytes32(bytes32(bitmap)));
         if (bits & ~_lowBits(count) != 0) revert BitmapOutOfRange(count);
     }
 

@@ -27,7 +27,7 @@ struct Table {
 /// table itself, and takes effect with the next epoch; an epoch without changes writes nothing. Every table stays readable:
 /// the two newest by one read of storage, older ones by a search.
 ///
-/// Entry: signer (20 bytes) | stake (12) | pkG1.X (32) | pkG1.Y (32).
+/// Entry: pkG1.X (32 bytes) | pkG1.Y (32) | signer (20) | stake (12).
 /// Table: count (16) | total stake (16) | aggPkG1.X (32) | aggPkG1.Y (32) | page numbers (64).
 abstract contract SignerTable {
     using Checkpoints for Checkpoints.Trace208;
@@ -71,12 +71,16 @@ abstract contract SignerTable {
 
     /// @dev The first `count` entries of a page. Behind the last one there are zeros.
     function _pageOf(Table memory table, uint256 page, uint256 count) internal view returns (bytes memory) {
-        return CodePages.read(uint32(table.pages[page / 8] >> (32 * (page % 8))), count * _ENTRY_BYTES);
+        return CodePages.read(_numberOf(table, page), count * _ENTRY_BYTES);
+    }
+
+    function _numberOf(Table memory table, uint256 page) internal pure returns (uint256) {
+        return uint32(table.pages[page / 8] >> (32 * (page % 8)));
     }
 
     /// @dev Signer and stake of entry `index` in a page.
     function _signerIn(bytes memory page, uint256 index) internal pure returns (address signer, uint256 stakeWei) {
-        uint256 word = _word(page, index * _ENTRY_BYTES);
+        uint256 word = _word(page, index * _ENTRY_BYTES + 64);
         return (address(uint160(word >> 96)), uint96(word));
     }
 
@@ -84,7 +88,7 @@ abstract contract SignerTable {
         uint256 offset = (index % _PAGE) * _ENTRY_BYTES;
         bytes memory page = _pageOf(table, index / _PAGE, (index % _PAGE) + 1);
         (entry.signer, entry.stakeWei) = _signerIn(page, index % _PAGE);
-        entry.pkG1 = G1Point(_word(page, offset + 32), _word(page, offset + 64));
+        entry.pkG1 = G1Point(_word(page, offset), _word(page, offset + 32));
     }
 
     /* CHANGING */
@@ -162,8 +166,8 @@ abstract contract SignerTable {
         // `index` is below `count` in its page: the three words are inside of `page`.
         assembly ("memory-safe") {
             let to := add(add(page, 0x20), offset)
-            mstore(to, word)
-            mcopy(add(to, 0x20), key, 0x40)
+            mcopy(to, key, 0x40)
+            mstore(add(to, 0x40), word)
         }
         _setPage(table, index / _PAGE, _write(page));
     }

@@ -196,8 +196,8 @@ interface IDASigners {
 
     /* SIGNATURES */
 
-    /// @notice Checks that signers with two thirds of an epoch's stake signed. Grows by some 500 gas for each signer
-    /// that did not, and some 2,900 for each 16 places among which there is one.
+    /// @notice Checks that signers with two thirds of an epoch's stake signed. Grows by some 850 gas for each signer
+    /// that did not, and some 3,200 for each 16 places among which there is one.
     /// @param digest What was signed, before it is mapped to G1.
     /// @param bitmap One bit for each signer, `bitmap[i / 8] & (1 << (i % 8))`, in `ceil(count / 8)` bytes.
     /// @param aggPkG2 Sum of their keys in G2, imaginary part first (X = [c1, c0]) as in EIP-197.
