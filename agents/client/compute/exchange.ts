@@ -185,7 +185,7 @@ async function post(sent: SentRequest, account: FundedAccount, cumulativeFeeWei:
     await reader.untilFirstToken()
     watch.began()
     const firstTokenMs = performance.now() - startedMs
-    const { chunks, verification } = deliver({ sent, chatId, reader, watch, firstTokenMs })
+    const { chunks, verification } = deliver({ sent, chatId, reader, watch, original: voucher === undefined })
     const facts = { service, chatId, contentType, maxFeeWei: sent.maxFeeWei, firstTokenMs }
     return { ok: true, exchange: { ...facts, chunks, verification } }
   } catch (error) {
@@ -200,9 +200,9 @@ function deliver(facts: {
   chatId: string | undefined
   reader: AnswerReader
   watch: TransferWatch
-  firstTokenMs: number
+  original: boolean
 }): { chunks: AsyncIterable<Uint8Array>; verification: Promise<Verification> } {
-  const { sent, chatId, reader, watch } = facts
+  const { sent, chatId, reader, watch, original } = facts
   const { connection, parameters, key, reservation } = sent
   const { service, signal, body, maxTokens, seed } = parameters
   const { promise: verification, resolve } = Promise.withResolvers<Verification>()
@@ -219,7 +219,7 @@ function deliver(facts: {
       connection.book.notePerformance(service.provider, { ok: true, tokensPerSecond, nowMs: Date.now() })
     }
     const answered: AnsweredRequest = {
-      ...{ key, service, chatId, seed, maxTokens, usage, reservation: reservation.id },
+      ...{ key, service, chatId, original, seed, maxTokens, usage, reservation: reservation.id },
       ...{ requestHash: sent.requestHash, randomness: sent.randomness, maxFeeWei: sent.maxFeeWei },
       ...{ bodyBytes: body.length, startedMs: sent.startedMs },
       text: whole ? reader.text : undefined,

@@ -20,6 +20,8 @@ export interface AnsweredRequest {
   /** The book's entry of it. */
   readonly reservation: number
   readonly chatId: string | undefined
+  /** The market is of the original protocol: no vouchers, no receipts. */
+  readonly original: boolean
   readonly requestHash: Hash
   readonly randomness: Hex
   /** `seed` of the request body; it stands in place of the seed made from `randomness`. */
@@ -64,6 +66,7 @@ export async function verifyExchange(connection: ComputeConnection, request: Ans
   const answer = { chatId: request.chatId, usage: request.usage }
   const signed = await attempt(checks, 'receipt', () => fetchReceipt(connection, request))
   if (signed === undefined) {
+    if (request.original) await attempt(checks, 'answer', () => checkAnswer(connection, request))
     connection.book.lose(request.reservation)
     return { verified: false, level: 0, checks, digest: undefined, feeWei: undefined, ...answer }
   }
@@ -94,8 +97,9 @@ export async function verifyExchange(connection: ComputeConnection, request: Ans
 }
 
 /** Asks until the receipt is there: a provider signs it when the answer has ended. */
-async function fetchReceipt(connection: ComputeConnection, { service, chatId }: AnsweredRequest) {
+async function fetchReceipt(connection: ComputeConnection, { service, chatId, original }: AnsweredRequest) {
   const { provider, url } = service
+  if (original) throw new Error('providers of this market give none')
   if (chatId === undefined) throw new Error('the provider named no chat id')
   const { receiptTimeoutMs: timeoutMs, callTimeoutMs } = connection.limits
   const deadline = performance.now() + timeoutMs

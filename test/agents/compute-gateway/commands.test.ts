@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { PassThrough, Writable } from 'node:stream'
 import { after, before, beforeEach, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
+import OpenAI from 'openai'
 import { register as registerChat } from '#cli/commands/chat.ts'
 import { register as registerDeposit } from '#cli/commands/deposit.ts'
 import { register as registerProviders } from '#cli/commands/providers.ts'
@@ -161,4 +166,27 @@ test('coins come back from a provider', async () => {
   assert.equal(accounts[0]?.pendingRefundWei, accounts[0]?.balanceWei)
   const some = await weightless(at, ['deposit', '1', '--withdraw', '--json'])
   assert.equal(some.code, 1, 'the ledger keeps its minimum')
+})
+
+test('weightless gateway serves an OpenAI client with the settings of the command line, and ends on SIGTERM', async () => {
+  const at = await home()
+  await weightless(at, ['deposit', '3'])
+  const script = fileURLToPath(new URL('gateway-process.ts', import.meta.url))
+  const env = { ...at.env, PATH: process.env.PATH ?? '' }
+  const child = spawn(process.execPath, [script, 'gateway', '--port', '0', '--json', '--quiet'], { ...at, env })
+  const exited = once(child, 'exit')
+  try {
+    const [line] = (await once(createInterface(child.stdout), 'line')) as [string]
+    const { baseUrl } = JSON.parse(line) as { baseUrl: string }
+    const openai = new OpenAI({ baseURL: baseUrl, apiKey: 'any', maxRetries: 0 })
+    const answer = await openai.chat.completions.create({
+      model: MODEL,
+      messages: [{ role: 'user', content: 'Hello?' }],
+    })
+    assert.equal(answer.choices[0]?.message.content, 'Hello from the stand-in')
+  } finally {
+    child.kill('SIGTERM')
+  }
+  assert.deepEqual(await exited, [0, null])
+  assert.match((await weightless(at, ['receipt', 'list'])).stdout, /verified/)
 })
