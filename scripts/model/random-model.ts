@@ -1,6 +1,7 @@
 import type { GgmlType } from '#protocol/gguf/layout.ts'
 import { type LlamaConfig, llamaGguf, llamaShapes, type Weights } from '#protocol/gguf/llama.ts'
 import { trainVocabulary } from '#protocol/gguf/train-vocabulary.ts'
+import { CHAT_TEMPLATE } from '#protocol/gguf/vocabulary.ts'
 import type { GgufContent } from '#protocol/gguf/write.ts'
 import { philox4x32, philoxKey } from '#protocol/sampling/philox.ts'
 import { sampleText } from './sample-text.ts'
@@ -16,6 +17,8 @@ export interface RandomModelParameters {
   vocab?: number
   /** Default `weightless-random`. */
   name?: string
+  /** Jinja; default `CHAT_TEMPLATE`. */
+  chatTemplate?: string
 }
 
 const DEFAULT_CONFIG = {
@@ -41,8 +44,9 @@ export function randomModel({
   config: changes = {},
   vocab = 512,
   name = 'weightless-random',
+  chatTemplate = CHAT_TEMPLATE,
 }: RandomModelParameters = {}): GgufContent & { config: LlamaConfig; weights: Weights } {
-  const vocabulary = trainVocabulary({ texts: [sampleText], size: vocab })
+  const vocabulary = trainVocabulary({ texts: [sampleText], size: vocab, chatTemplate })
   const config: LlamaConfig = { ...DEFAULT_CONFIG, ...changes, vocab: vocabulary.pieces.length }
   const weights = randomWeights({ config, seed })
   const content = llamaGguf({

@@ -269,12 +269,11 @@ class ChildEngine implements LlamaEngine {
     signal.throwIfAborted()
     if (this.#feeds.size + this.#calls.size >= this.#most) throw busy(this.#most)
     const id = this.#nextId++
-    const child = await this.#child
     let onAbort: (() => void) | undefined
     try {
       return await new Promise<Reply>((resolve, reject) => {
         onAbort = () => {
-          child.send({ type: 'abort', id })
+          this.#alive?.send({ type: 'abort', id })
           reject(signal.reason)
         }
         signal.addEventListener('abort', onAbort, { once: true })
@@ -285,7 +284,9 @@ class ChildEngine implements LlamaEngine {
           },
           fail: reject,
         })
-        child.send(message(id))
+        this.#child.then((child) => {
+          if (this.#calls.has(id)) child.send(message(id))
+        }, reject)
       })
     } finally {
       if (onAbort) signal.removeEventListener('abort', onAbort)
@@ -330,7 +331,9 @@ class ChildEngine implements LlamaEngine {
     for (;;) {
       const waitMs = this.#crashes === 0 ? 0 : Math.min(MAX_RESTART_WAIT_MS, 250 * 2 ** this.#crashes)
       this.#crashes += 1
-      await delay(waitMs, undefined, { signal })
+      await delay(waitMs, undefined, { signal }).catch(() => {
+        throw closed()
+      })
       try {
         const child = await this.#spawn()
         setTimeout(() => this.#forgive(child), 60_000).unref()

@@ -91,18 +91,18 @@ class UpstreamEngine implements Engine {
     }
   }
 
-  chat(request: ChatRequest, options: EngineRequestOptions): AsyncIterable<EngineEvent> {
+  async *chat(request: ChatRequest, options: EngineRequestOptions): AsyncGenerator<EngineEvent, void, void> {
     const { tools: canTools = true, jsonSchema = true, logprobs = true } = this.#options.capabilities ?? {}
     if (request.tools && !canTools) throw unsupported('tools')
     if (request.responseFormat && request.responseFormat.type !== 'text' && !jsonSchema)
       throw unsupported('response_format')
     if (request.logprobs && !logprobs) throw unsupported('logprobs')
-    return this.#stream('/chat/completions', request, options)
+    yield* this.#stream('/chat/completions', request, options)
   }
 
-  complete(request: CompletionRequest, options: EngineRequestOptions): AsyncIterable<EngineEvent> {
+  async *complete(request: CompletionRequest, options: EngineRequestOptions): AsyncGenerator<EngineEvent, void, void> {
     if (this.#options.capabilities?.completions === false) throw unsupported('completions')
-    return this.#stream('/completions', request, options)
+    yield* this.#stream('/completions', request, options)
   }
 
   async embed(request: EmbeddingRequest, { signal }: EngineRequestOptions): Promise<EmbeddingAnswer> {

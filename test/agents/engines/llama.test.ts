@@ -187,6 +187,88 @@ describe('the prompt', () => {
   })
 })
 
+describe('another chat template', () => {
+  const tool = (name: string) => ({
+    type: 'function',
+    function: { name, parameters: { type: 'object', properties: { city: { enum: ['Paris', 'Rome'] } } } },
+  })
+
+  // A template that knows tools gets them; a forced call comes out as a call, whatever the model would have written.
+  it('may know tools', async (t) => {
+    const chatTemplate =
+      "{% if tools %}<|system|>{{ tools | tojson }}{{ eos_token }}{% endif %}{% for message in messages %}<|user|>{{ message['content'] }}{{ eos_token }}{% endfor %}<|assistant|>"
+    const model = await writeRandomModel({ chatTemplate })
+    const knowing = await createLlamaEngine({ modelPath: model.path, contextTokens: 512 })
+    t.after(async () => {
+      await knowing.close()
+      await model.remove()
+    })
+    assert.equal((await knowing.info()).capabilities.tools, true)
+    const tools = [tool('weather'), tool('time')]
+    const named = { type: 'function', function: { name: 'time' } }
+    for (const [choice, names] of [
+      ['required', ['weather', 'time']],
+      [named, ['time']],
+    ] as const) {
+      const { chunks, text, end, prompt } = await ask(knowing, 'Weather?', {
+        temperature: 0,
+        max_tokens: 100,
+        tools,
+        tool_choice: choice,
+      })
+      const [call] = chunks.flatMap(({ choices }) => choices[0]?.delta?.tool_calls ?? [])
+      assert.ok(names.some((name) => name === call?.function?.name))
+      assert.ok(['Paris', 'Rome'].includes(JSON.parse(call?.function?.arguments ?? '{}').city))
+      assert.match(call?.id ?? '', /^call_[0-9a-f]{32}$/)
+      assert.equal(text, '')
+      assert.equal(end.finishReason, 'tool_calls')
+      assert.equal(prompt.promptTokenIds?.[1], 4)
+    }
+    const free = await ask(knowing, 'Weather?', { temperature: 0, tools, tool_choice: 'none' })
+    assert.notEqual(free.prompt.promptTokenIds?.[1], 4)
+    const missing = { type: 'function', function: { name: 'missing' } }
+    await assert.rejects(ask(knowing, 'x', { tools, tool_choice: missing }), { code: 'ENGINE_REQUEST' })
+  })
+
+  // A template without a branch for system messages would drop them; they go in front of the user's text instead.
+  it('may know no system messages', async (t) => {
+    const chatTemplate =
+      "{% for message in messages %}{% if message['role'] == 'user' %}<|user|>{{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}<|assistant|>"
+    const model = await writeRandomModel({ chatTemplate })
+    const simple = await createLlamaEngine({ modelPath: model.path, contextTokens: 512 })
+    t.after(async () => {
+      await simple.close()
+      await model.remove()
+    })
+    const messages = [
+      { role: 'system', content: 'Be kind.' },
+      { role: 'user', content: 'Hello' },
+    ]
+    const { prompt } = await ask(simple, '', { messages, max_tokens: 1 })
+    const text = '<s><|user|>Be kind.\n\nHello</s><|assistant|>'
+    assert.deepEqual(prompt.promptTokenIds, tokenizer.encode(text, { special: true }))
+  })
+})
+
+describe('a JSON schema', () => {
+  it('is refused when it cannot be kept to', async () => {
+    const format = (schema: object) => ({ response_format: { type: 'json_schema', json_schema: { schema } } })
+    const deep = Array.from({ length: 50 }).reduce<object>((inner) => ({ type: 'array', items: inner }), {
+      type: 'string',
+    })
+    const refused = { code: 'ENGINE_UNSUPPORTED' }
+    await assert.rejects(ask(engine, 'x', format(deep)), refused)
+    await assert.rejects(
+      ask(engine, 'x', format({ type: 'array', items: { type: 'boolean' }, minItems: 1e6 })),
+      refused,
+    )
+    await assert.rejects(
+      ask(engine, 'x', { ...format({ type: 'string' }), sampling_profile: 'greedy', temperature: 0 }),
+      refused,
+    )
+  })
+})
+
 describe('the queue', () => {
   // Two run, two wait, the fifth is refused; those that wait are answered, and an abort takes one out of the line.
   it('is bounded', async () => {
