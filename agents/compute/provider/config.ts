@@ -110,6 +110,7 @@ export const providerConfigSchema = z.object({
     inference: address.describe('The InferenceServing contract'),
     waitMs: durationMs.default(60_000).describe('How long to wait at the start for the chain to come up'),
     pollIntervalMs: durationMs.default(500).describe('Pause between two looks for revocations and deposits'),
+    readTimeoutMs: durationMs.default(5_000).describe('Limit of one look at an account'),
     maxAgeMs: durationMs.default(60_000).describe('Accounts are read again when older than this'),
     staleLimitMs: durationMs
       .default(900_000)

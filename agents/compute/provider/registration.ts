@@ -4,7 +4,7 @@ import { createSender, type TransactionSender } from '#kit/chain/sender.ts'
 import type { Logger } from '#kit/log.ts'
 import type { Hash, Hex } from '#protocol/hex.ts'
 import { ProviderSetupError } from './account.ts'
-import { inferenceServingAbi } from './chain/inference-abi.ts'
+import { inferenceServingAbi, providerStakesAbi } from './chain/inference-abi.ts'
 import type { ProviderConfig } from './config.ts'
 
 /** What a provider tells the market. */
@@ -91,9 +91,13 @@ class Wallet implements ProviderWallet {
     const { client } = this.chain
     const call = { address: this.#contract, abi: inferenceServingAbi } as const
     const args = [this.address] as const
+    const stakes = await this.#stakes()
     const [registered, [bondedWei, unbondingWei, releaseAtS], minimumStakeWei] = await Promise.all([
       client.readContract({ ...call, functionName: 'serviceExists', args }),
-      client.readContract({ ...call, functionName: 'stakeOf', args }),
+      client.readContract({
+        ...{ address: stakes, abi: providerStakesAbi, functionName: 'stakeOf' },
+        args: [this.#contract, this.address],
+      }),
       client.readContract({ ...call, functionName: 'MIN_PROVIDER_STAKE' }),
     ])
     const stake = { bondedWei, unbondingWei, releaseAtS, minimumStakeWei }
@@ -115,6 +119,7 @@ class Wallet implements ProviderWallet {
     const bonded = now.bondedWei > 0n
     const { url, model, inputPriceWei, outputPriceWei, signer, modelRoot } = terms
     await this.#send(
+      this.#contract,
       encodeFunctionData({
         abi: inferenceServingAbi,
         functionName: 'addOrUpdateService',
@@ -133,26 +138,30 @@ class Wallet implements ProviderWallet {
       const named = await this.chain.client.readContract({ ...call, args: [this.address] })
       if (named !== modelRoot) {
         const args = [modelRoot] as const
-        await this.#send(encodeFunctionData({ abi: inferenceServingAbi, functionName: 'setServiceModel', args }))
+        const data = encodeFunctionData({ abi: inferenceServingAbi, functionName: 'setServiceModel', args })
+        await this.#send(this.#contract, data)
       }
     }
     return await this.registration()
   }
 
   async remove(): Promise<Registration> {
-    await this.#send(encodeFunctionData({ abi: inferenceServingAbi, functionName: 'removeService' }))
+    await this.#send(this.#contract, encodeFunctionData({ abi: inferenceServingAbi, functionName: 'removeService' }))
     return await this.registration()
   }
 
   async requestUnstake(amountWei: bigint): Promise<Registration> {
-    const args = [amountWei] as const
-    await this.#send(encodeFunctionData({ abi: inferenceServingAbi, functionName: 'requestUnstake', args }))
+    const args = [this.#contract, amountWei] as const
+    const data = encodeFunctionData({ abi: providerStakesAbi, functionName: 'requestUnstake', args })
+    await this.#send(await this.#stakes(), data)
     return await this.registration()
   }
 
   async claimStake(): Promise<bigint> {
     const { unbondingWei } = await this.registration()
-    await this.#send(encodeFunctionData({ abi: inferenceServingAbi, functionName: 'claimStake' }))
+    const args = [this.#contract] as const
+    const data = encodeFunctionData({ abi: providerStakesAbi, functionName: 'claimStake', args })
+    await this.#send(await this.#stakes(), data)
     return unbondingWei
   }
 
@@ -161,8 +170,13 @@ class Wallet implements ProviderWallet {
     this.chain.close()
   }
 
-  async #send(data: Hex, valueWei = 0n): Promise<void> {
-    await this.#sender.send({ to: this.#contract, data, valueWei })
+  async #stakes(): Promise<Hex> {
+    const call = { address: this.#contract, abi: inferenceServingAbi, functionName: 'stakes' } as const
+    return await this.chain.client.readContract(call)
+  }
+
+  async #send(to: Hex, data: Hex, valueWei = 0n): Promise<void> {
+    await this.#sender.send({ to, data, valueWei, abi: providerStakesAbi })
   }
 }
 

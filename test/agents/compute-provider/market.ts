@@ -12,13 +12,12 @@ import {
   signingKey,
   startProvider,
 } from '#compute/provider/main.ts'
-import { openProviderWallet } from '#compute/provider/registration.ts'
 import { silentLog } from '#kit/log.ts'
 import { encodeSessionToken } from '#protocol/compute/session-token.ts'
 import { encodeVoucherHeader, signVoucher, type Voucher } from '#protocol/compute/voucher.ts'
 import type { Hex } from '#protocol/hex.ts'
 import { type Anvil, DEV_ACCOUNTS, startAnvil } from '../../chain.ts'
-import { deployComputeContracts } from './deploy-compute.ts'
+import { deployComputeContracts } from '../../compute-contracts.ts'
 
 export const INPUT_PRICE_WEI = 10n ** 12n
 export const OUTPUT_PRICE_WEI = 3n * 10n ** 12n
@@ -112,7 +111,7 @@ function openClient(url: string) {
 
 /** A chain with the contracts and one provider wallet; providers are started on it. */
 export async function openMarket({ minimumsInCoins = false } = {}): Promise<Market> {
-  const anvil: Anvil = await startAnvil({ args: ['--disable-code-size-limit'] })
+  const anvil: Anvil = await startAnvil()
   const contracts = await deployComputeContracts({ url: anvil.url })
   const known = DEV_ACCOUNTS[PROVIDER_ACCOUNT]
   if (known === undefined) throw new Error('no provider account')
@@ -142,9 +141,18 @@ export async function openMarket({ minimumsInCoins = false } = {}): Promise<Mark
     },
     async register(config, { approve = true, url = 'http://127.0.0.1:1' } = {}): Promise<void> {
       const signer = await signingKey(config.dataDir)
-      await using opened = await openProviderWallet({ config, account: wallet, log: silentLog() })
-      const terms = { url, model: 'test-model', inputPriceWei: INPUT_PRICE_WEI, outputPriceWei: OUTPUT_PRICE_WEI }
-      await opened.register({ ...terms, signer: signer.address })
+      const data = encodeFunctionData({
+        ...{ abi: inferenceServingAbi, functionName: 'addOrUpdateService' },
+        args: [
+          {
+            ...{ serviceType: 'chatbot', url, model: 'test-model', verifiability: 'TeeML', additionalInfo: '{}' },
+            ...{ inputPrice: INPUT_PRICE_WEI, outputPrice: OUTPUT_PRICE_WEI, teeSignerAddress: signer.address },
+          },
+        ],
+      })
+      const to = contracts.inference
+      const hash = await client.sendTransaction({ account: wallet, chain: null, to, data, value: parseEther('100') })
+      await client.waitForTransactionReceipt({ hash, pollingInterval: 20 })
       if (approve) await market.owner().call(contracts.inference, 'acknowledgeTEESignerByOwner', [provider.address])
     },
     async close(): Promise<void> {

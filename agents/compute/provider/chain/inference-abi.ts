@@ -15,13 +15,9 @@ export const inferenceServingAbi = parseAbi([
   'function signedChargesOnlyFrom(address user, address provider) view returns (uint256)',
   'function lockTime() view returns (uint256)',
   'function MIN_PROVIDER_STAKE() view returns (uint256)',
-  'function stakeOf(address provider) view returns (uint256 bonded, uint256 unbonding, uint256 releaseAt)',
-  'function unbondingSeconds() view returns (uint256)',
-  'function addStake() payable',
-  'function requestUnstake(uint256 amount)',
-  'function claimStake()',
   'function setServiceModel(bytes32 weightsRoot)',
   'function serviceModel(address provider) view returns (bytes32)',
+  'function stakes() view returns (address)',
   'function addOrUpdateService(ServiceParams params) payable',
   'function removeService()',
   'function settleFeesWithTEE(TEESettlementData[] settlements) returns (uint8[] statuses)',
@@ -33,7 +29,6 @@ export const inferenceServingAbi = parseAbi([
   'error InsufficientStake(uint256 provided, uint256 required)',
   'error CannotAddStakeWhenUpdating()',
   'error NoSettlementsProvided()',
-  'error StakeNotReleased(uint256 amount, uint256 releaseAt)',
   'error AdditionalInfoTooLong()',
   'error TooManySettlements(uint256 count, uint256 max)',
 ])
@@ -51,4 +46,16 @@ export const watchedEvents = parseAbi([
   'event SignedChargesOnly(address indexed user, address indexed provider, uint256 from)',
   'event VouchersSettled(address indexed provider, bytes32[] payments)',
   'event ServiceRemoved(address indexed service)',
+])
+
+/** What a provider calls and reads of the contract that holds the stakes (`stakes()` of InferenceServing). */
+export const providerStakesAbi = parseAbi([
+  'function addStake(address service) payable',
+  'function requestUnstake(address service, uint256 amount)',
+  'function claimStake(address service)',
+  'function stakeOf(address service, address provider) view returns (uint256 bonded, uint256 unbonding, uint256 releaseAt)',
+  'function unbondingSeconds() view returns (uint256)',
+  'error InsufficientStake(uint256 provided, uint256 required)',
+  'error StakeNotReleased(uint256 amount, uint256 releaseAt)',
+  'error NotStaked(address service, address provider)',
 ])
