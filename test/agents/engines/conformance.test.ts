@@ -59,16 +59,20 @@ for (const [name, get] of [
 
     // The same seed gives the same text alone and among eight at a time; another seed another text.
     it('repeats itself under the same seed, alone and among others', async () => {
-      const settings = { temperature: 0.8, seed: 7 }
-      const alone = []
-      for (const prompt of prompts) alone.push((await ask(get(), prompt, settings)).end.outputTokenIds)
-      const together = await Promise.all(prompts.map((prompt) => ask(get(), prompt, settings)))
-      assert.deepEqual(
-        together.map(({ end }) => end.outputTokenIds),
-        alone,
-      )
-      const other = await ask(get(), prompts[0] ?? '', { ...settings, seed: 8 })
-      assert.notDeepEqual(other.end.outputTokenIds, alone[0])
+      for (const settings of [
+        { temperature: 0.8, seed: 7 },
+        { temperature: 0.8, seed: 7, top_p: 0.9 },
+      ]) {
+        const alone = []
+        for (const prompt of prompts) alone.push((await ask(get(), prompt, settings)).end.outputTokenIds)
+        const together = await Promise.all(prompts.map((prompt) => ask(get(), prompt, settings)))
+        assert.deepEqual(
+          together.map(({ end }) => end.outputTokenIds),
+          alone,
+        )
+        const other = await ask(get(), prompts[0] ?? '', { ...settings, seed: 8 })
+        assert.notDeepEqual(other.end.outputTokenIds, alone[0])
+      }
     })
 
     // Temperature 0 gives the same text every time, alone and among others, and says so.
@@ -136,6 +140,7 @@ for (const [name, get] of [
     // A prompt that does not fit is refused before anything is generated; one that nearly fits is answered in what is left.
     it('refuses a prompt that is too long', async () => {
       await assert.rejects(ask(get(), 'a river '.repeat(400)), { code: 'ENGINE_CONTEXT' })
+      await assert.rejects(ask(get(), 'a river '.repeat(400_000)), { code: 'ENGINE_CONTEXT' })
       const { end } = await continueText(
         get(),
         Array.from({ length: 500 }, (_, i) => 280 + (i % 90)),

@@ -76,6 +76,7 @@ async function chat(model: LoadedModel, message: ChatMessage, signal: AbortSigna
   const { id, adapter } = message
   const request: ChatRequest = message.request
   if (model.chat === undefined) throw unsupported('messages', 'the model has no chat template; use completions')
+  model.refuseHopeless(request.messages.flatMap(({ content }) => textsOf(content)))
   const prompt = model.chat.tokens(request)
   const grammar = await grammarOf(model.llama, request)
   const logprobs = request.logprobs ? (request.topLogprobs ?? 0) : undefined
@@ -88,6 +89,7 @@ async function complete(model: LoadedModel, message: CompleteMessage, signal: Ab
   const { id, adapter } = message
   const request: CompletionRequest = message.request
   if (request.echo) throw unsupported('echo', 'the prompt is not repeated')
+  if (typeof request.prompt === 'string') model.refuseHopeless([request.prompt])
   const prompt = typeof request.prompt === 'string' ? model.promptTokens(request.prompt) : [...request.prompt]
   const vocabulary = model.model.fileInfo.metadata.tokenizer?.ggml.tokens?.length ?? Number.POSITIVE_INFINITY
   if (prompt.some((token) => token >= vocabulary)) throw unsupported('prompt', 'a token id is none of this model')
@@ -109,6 +111,11 @@ async function embed(model: LoadedModel, { id, inputs }: EmbedMessage, signal: A
     promptTokens += tokens
   }
   outbox.push({ id, type: 'vectors', vectors, promptTokens })
+}
+
+function textsOf(content: ChatRequest['messages'][number]['content']): string[] {
+  if (typeof content === 'string') return [content]
+  return (content ?? []).map(({ text }) => text ?? '')
 }
 
 type ChatMessage = Extract<ToChild, { type: 'chat' }>

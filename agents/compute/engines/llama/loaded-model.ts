@@ -42,6 +42,8 @@ export class LoadedModel {
   readonly #textOf: (string | undefined)[] = []
   readonly #isEnd: (boolean | undefined)[] = []
   readonly #writesAlone: boolean
+  /** Characters of the longest token: never fewer than 16, since characters without a piece take several tokens. */
+  readonly #longestPiece: number
   #embedding: Promise<LlamaEmbeddingContext> | undefined
 
   private constructor(parts: {
@@ -59,6 +61,7 @@ export class LoadedModel {
     this.contextTokens = parts.options.contextTokens
     const ggml = this.model.fileInfo.metadata.tokenizer?.ggml
     this.#writesAlone = this.model.vocabularyType !== 'spm' || ggml?.add_space_prefix === false
+    this.#longestPiece = (ggml?.tokens ?? []).reduce((most, piece) => Math.max(most, piece.length), 16)
     this.chat = this.#chatPrompt()
   }
 
@@ -128,6 +131,18 @@ export class LoadedModel {
     const isEnd = this.model.isEogToken(id as Token)
     this.#isEnd[id] = isEnd
     return isEnd
+  }
+
+  /**
+   * Refuses texts that cannot fit however they are tokenized, before they keep this process busy.
+   *
+   * @throws EngineError `ENGINE_CONTEXT`
+   */
+  refuseHopeless(texts: Iterable<string>): void {
+    let characters = 0
+    for (const text of texts) characters += text.length
+    const least = Math.ceil(characters / this.#longestPiece)
+    if (least > this.contextTokens) throw tooLong(least, this.contextTokens)
   }
 
   /** Tokens of a plain text as a prompt, the begin token in front where the model wants one. */
