@@ -4,7 +4,14 @@ import { DeployError } from './error.ts'
 import { type DeployEstimate, estimateCreation, estimateDeployment, requireFunds } from './estimate.ts'
 import { gitCommit } from './git-commit.ts'
 import type { DeployParameters, DeployParametersInput } from './parameters.ts'
-import { type ContractAddresses, type ContractName, contractNames, loadArtifacts, planDeployment } from './plan.ts'
+import {
+  byContract,
+  type ContractName,
+  contractNames,
+  loadArtifacts,
+  type PlannedContract,
+  planDeployment,
+} from './plan.ts'
 import {
   type DeployedContract,
   type Deployment,
@@ -95,7 +102,7 @@ export async function deployWeightless(run: DeployParametersOfRun): Promise<Depl
 
   await onEvent({ type: 'verifying' })
   const details = complete(progress)
-  const addresses = addressesOf(details)
+  const addresses = byContract((name) => details[name].address)
   await verifyWiring({ chain, addresses, parameters, artifacts, fresh: true })
   const deployment: Deployment = {
     version: 1,
@@ -188,20 +195,22 @@ async function carryOut({
     await onEvent({ type: 'sending', name, address })
     const sent: { hash: Hash }[] = []
     const isFree = await waitForNonce({ chain, address: account.address, nonce, signal })
-    const receipt = !isFree
-      ? undefined
-      : await sendCreation({
-          chain,
-          account,
-          nonce,
-          data: planned.creationCode,
-          gas: await estimateCreation({ chain, deployer: account.address, contract: planned }),
-          signal,
-          onSent: (hash) => {
-            sent.push({ hash })
-            save(name, { ...base, transactionHash: hash })
-          },
-        })
+    const gas = isFree ? await estimateWhileFree({ chain, deployer: account.address, planned, signal }) : undefined
+    const receipt =
+      gas === undefined
+        ? undefined
+        : await sendCreation({
+            chain,
+            account,
+            nonce,
+            data: planned.creationCode,
+            gas,
+            signal,
+            onSent: (hash) => {
+              sent.push({ hash })
+              save(name, { ...base, transactionHash: hash })
+            },
+          })
     for (const { hash } of sent) await onEvent({ type: 'sent', name, hash })
     // The code decides, not the receipt: an earlier run may have sent the very same creation.
     const codeHash = await deployedCodeHash({ chain, address, artifact })
@@ -210,6 +219,26 @@ async function carryOut({
     await onEvent({ type: 'created', name, address, gasUsed: receipt?.gasUsed })
   }
   return 'done'
+}
+
+/** The gas of a creation; undefined when its nonce went to something else, and it would land elsewhere. */
+async function estimateWhileFree({
+  chain,
+  deployer,
+  planned,
+  signal,
+}: {
+  chain: Chain
+  deployer: Address
+  planned: PlannedContract
+  signal: AbortSignal | undefined
+}): Promise<bigint | undefined> {
+  try {
+    return await estimateCreation({ chain, deployer, contract: planned })
+  } catch (error) {
+    if (await waitForNonce({ chain, address: deployer, nonce: planned.nonce, signal })) throw error
+    return undefined
+  }
 }
 
 async function receiptFacts({
@@ -231,21 +260,13 @@ async function receiptFacts({
 }
 
 function complete({ contracts }: DeploymentProgress): Record<ContractName, DeployedContract> {
-  const { Governance, Flow, FixedPriceMarket, StorageReward, PoraMine } = contracts
-  if (!Governance || !Flow || !FixedPriceMarket || !StorageReward || !PoraMine) {
-    throw new DeployError({ code: 'DEPLOY_WIRING', message: 'a contract of the plan was not made' })
-  }
-  return { Governance, Flow, FixedPriceMarket, StorageReward, PoraMine }
-}
-
-function addressesOf(details: Record<ContractName, DeployedContract>): ContractAddresses {
-  return {
-    Governance: details.Governance.address,
-    Flow: details.Flow.address,
-    FixedPriceMarket: details.FixedPriceMarket.address,
-    StorageReward: details.StorageReward.address,
-    PoraMine: details.PoraMine.address,
-  }
+  return byContract((name) => {
+    const contract = contracts[name]
+    if (contract === undefined) {
+      throw new DeployError({ code: 'DEPLOY_WIRING', message: `the plan's contract ${name} was not made` })
+    }
+    return contract
+  })
 }
 
 /** Where agents begin to look for logs: no contract of the deployment is older. */

@@ -87,7 +87,9 @@ export async function estimateCreation({
   contract: PlannedContract
 }): Promise<bigint> {
   try {
-    const gas = await chain.client.estimateGas({ account: deployer, data: contract.creationCode, prepare: false })
+    const { creationCode: data, nonce } = contract
+    // With the nonce, because the address that the others name this contract by follows from it.
+    const gas = await chain.client.estimateGas({ account: deployer, data, nonce, prepare: false })
     return (gas * gasMarginPercent) / 100n
   } catch (cause) {
     const reason = revertReason({ error: cause, contract })

@@ -1,11 +1,35 @@
 import { type Address, getContractAddress, type Hex, keccak256 } from 'viem'
 import { type Artifact, creationCode, loadArtifact } from './artifact.ts'
+import { type ComputeContract, computeArguments, computeSources } from './contracts/compute.ts'
+import { type DaContract, daArguments, daSources } from './contracts/da.ts'
+import { type StorageContract, storageArguments, storageSources } from './contracts/storage.ts'
 import type { DeployParameters } from './parameters.ts'
 
-/** The contracts of a deployment, in the order in which they are made. */
-export const contractNames = ['Governance', 'Flow', 'FixedPriceMarket', 'StorageReward', 'PoraMine'] as const
+/**
+ * The contracts of a deployment, in the order in which they are made. Their addresses follow from it: as the first
+ * transactions of the first account of a local chain, the ledger (2), the inference contract (6) and the fine-tuning
+ * contract (12) stand where 0G's packages look for them.
+ */
+export const contractNames = [
+  'Governance',
+  'Flow',
+  'LedgerManager',
+  'FixedPriceMarket',
+  'StorageReward',
+  'PoraMine',
+  'InferenceServing',
+  'ProviderStakes',
+  'TaskBook',
+  'DASigners',
+  'DAEntrance',
+  'DACustody',
+  'FineTuningServing',
+] as const satisfies readonly ('Governance' | StorageContract | DaContract | ComputeContract)[]
 export type ContractName = (typeof contractNames)[number]
 export type ContractAddresses = Record<ContractName, Address>
+
+/** Contracts whose new intake the guardian may halt. */
+export const pausable = ['Flow', 'DASigners', 'DAEntrance', 'LedgerManager'] as const satisfies readonly ContractName[]
 
 /** One contract to be made. */
 export interface PlannedContract {
@@ -21,22 +45,23 @@ export interface PlannedContract {
 
 const sources: Record<ContractName, string> = {
   Governance: 'contracts/governance/Governance.sol',
-  Flow: 'contracts/storage/Flow.sol',
-  FixedPriceMarket: 'contracts/storage/FixedPriceMarket.sol',
-  StorageReward: 'contracts/storage/StorageReward.sol',
-  PoraMine: 'contracts/storage/PoraMine.sol',
+  ...storageSources,
+  ...daSources,
+  ...computeSources,
+}
+
+/** Something for each contract. */
+export function byContract<Value>(make: (name: ContractName, index: number) => Value): Record<ContractName, Value> {
+  // Every name is there, because the list is where the type comes from.
+  return Object.fromEntries(contractNames.map((name, index) => [name, make(name, index)])) as Record<
+    ContractName,
+    Value
+  >
 }
 
 /** Every contract's artifact. */
 export function loadArtifacts(): Record<ContractName, Artifact> {
-  const load = (name: ContractName) => loadArtifact({ source: sources[name], name })
-  return {
-    Governance: load('Governance'),
-    Flow: load('Flow'),
-    FixedPriceMarket: load('FixedPriceMarket'),
-    StorageReward: load('StorageReward'),
-    PoraMine: load('PoraMine'),
-  }
+  return byContract((name) => loadArtifact({ source: sources[name], name }))
 }
 
 /**
@@ -55,15 +80,8 @@ export function planDeployment({
   parameters: DeployParameters
   artifacts?: Record<ContractName, Artifact>
 }): PlannedContract[] {
-  const at = (name: ContractName) =>
-    getContractAddress({ from: deployer, nonce: BigInt(baseNonce + contractNames.indexOf(name)) })
-  const addresses: ContractAddresses = {
-    Governance: at('Governance'),
-    Flow: at('Flow'),
-    FixedPriceMarket: at('FixedPriceMarket'),
-    StorageReward: at('StorageReward'),
-    PoraMine: at('PoraMine'),
-  }
+  const addressAt = (index: number) => getContractAddress({ from: deployer, nonce: BigInt(baseNonce + index) })
+  const addresses = byContract((_, index) => addressAt(index))
   return contractNames.map((name, index) => {
     const args = constructorArguments({ name, addresses, parameters })
     const code = creationCode({ artifact: artifacts[name], args })
@@ -88,40 +106,26 @@ function constructorArguments({
   addresses: ContractAddresses
   parameters: DeployParameters
 }): readonly unknown[] {
-  const { Governance, Flow, FixedPriceMarket, StorageReward, PoraMine } = addresses
   switch (name) {
     case 'Governance':
-      return [parameters.governor, parameters.guardian, parameters.governanceDelaySeconds, [Flow]]
+      return [
+        ...[parameters.governor, parameters.guardian, parameters.governanceDelaySeconds],
+        pausable.map((contract) => addresses[contract]),
+      ]
     case 'Flow':
-      return [
-        Governance,
-        FixedPriceMarket,
-        StorageReward,
-        BigInt(parameters.blocksPerEpoch),
-        BigInt(parameters.deployDelayBlocks),
-      ]
     case 'FixedPriceMarket':
-      return [Governance, Flow, StorageReward, parameters.pricePerSectorWei, parameters.maxPricePerSectorWei]
     case 'StorageReward':
-      return [
-        ...[Governance, Flow, FixedPriceMarket, PoraMine],
-        ...[BigInt(parameters.poolSectors), BigInt(parameters.releaseSeconds)],
-      ]
     case 'PoraMine':
-      return [Governance, Flow, StorageReward, mineParameters(parameters)]
-  }
-}
-
-/** The struct `MineParameters` of the mining contract. */
-function mineParameters(parameters: DeployParameters) {
-  return {
-    difficulty: parameters.mineDifficulty,
-    minDifficulty: parameters.mineMinDifficulty,
-    targetMineBlocks: BigInt(parameters.mineWindowBlocks),
-    targetSubmissions: BigInt(parameters.mineAnswersPerEpoch),
-    maxShards: BigInt(parameters.mineMaxShards),
-    nSubtasks: BigInt(parameters.mineWindows),
-    subtaskInterval: BigInt(parameters.mineWindowIntervalBlocks),
-    difficultyAdjustRatio: BigInt(parameters.mineAdjustRatio),
+      return storageArguments({ name, addresses, parameters })
+    case 'DASigners':
+    case 'DAEntrance':
+    case 'DACustody':
+      return daArguments({ name, addresses, parameters })
+    case 'LedgerManager':
+    case 'ProviderStakes':
+    case 'TaskBook':
+    case 'InferenceServing':
+    case 'FineTuningServing':
+      return computeArguments({ name, addresses, parameters })
   }
 }

@@ -2,9 +2,13 @@ import type { Address, Hex } from 'viem'
 import { keccak256, toFunctionSelector, zeroAddress } from 'viem'
 import type { Chain } from '#kit/chain/client.ts'
 import { type Artifact, isRuntimeOf } from './artifact.ts'
+import { computeWiring } from './contracts/compute.ts'
+import { daWiring } from './contracts/da.ts'
+import { storageWiring } from './contracts/storage.ts'
+import type { WiringCheck } from './contracts/subsystem.ts'
 import { DeployError } from './error.ts'
 import type { DeployParameters } from './parameters.ts'
-import { type ContractAddresses, type ContractName, contractNames } from './plan.ts'
+import { type ContractAddresses, type ContractName, contractNames, pausable } from './plan.ts'
 
 /** Code at an address; `0x` where there is none. */
 export async function codeAt({ chain, address }: { chain: Chain; address: Address }): Promise<Hex> {
@@ -25,13 +29,6 @@ export async function deployedCodeHash({
   return code !== '0x' && isRuntimeOf({ artifact, code }) ? keccak256(code) : undefined
 }
 
-interface WiringCheck {
-  contract: ContractName
-  read: string
-  args?: readonly unknown[]
-  want: unknown
-}
-
 /** What must hold between deployed contracts, read from the chain. */
 function wiringChecks({
   addresses,
@@ -39,37 +36,25 @@ function wiringChecks({
 }: {
   addresses: ContractAddresses
   parameters: DeployParameters
-}): WiringCheck[] {
-  const { Governance, Flow, FixedPriceMarket, StorageReward, PoraMine } = addresses
-  const governed: ContractName[] = ['Flow', 'FixedPriceMarket', 'StorageReward', 'PoraMine']
+}): WiringCheck<ContractName>[] {
+  const governed = contractNames.filter((name) => name !== 'Governance' && name !== 'TaskBook')
   const guardianRole = 1n
   return [
-    ...governed.map((contract): WiringCheck => ({ contract, read: 'authority', want: Governance })),
-    { contract: 'Flow', read: 'market', want: FixedPriceMarket },
-    { contract: 'Flow', read: 'reward', want: StorageReward },
-    { contract: 'Flow', read: 'blocksPerEpoch', want: BigInt(parameters.blocksPerEpoch) },
-    { contract: 'Flow', read: 'deployDelay', want: BigInt(parameters.deployDelayBlocks) },
-    { contract: 'FixedPriceMarket', read: 'flow', want: Flow },
-    { contract: 'FixedPriceMarket', read: 'reward', want: StorageReward },
-    { contract: 'FixedPriceMarket', read: 'maxPricePerSector', want: parameters.maxPricePerSectorWei },
-    { contract: 'StorageReward', read: 'flow', want: Flow },
-    { contract: 'StorageReward', read: 'market', want: FixedPriceMarket },
-    { contract: 'StorageReward', read: 'mine', want: PoraMine },
-    { contract: 'StorageReward', read: 'poolSectors', want: BigInt(parameters.poolSectors) },
-    { contract: 'StorageReward', read: 'releaseSeconds', want: BigInt(parameters.releaseSeconds) },
-    { contract: 'PoraMine', read: 'flow', want: Flow },
-    { contract: 'PoraMine', read: 'reward', want: StorageReward },
-    {
-      contract: 'Governance',
+    ...governed.map((contract) => ({ contract, read: 'authority', want: addresses.Governance })),
+    ...storageWiring({ addresses, parameters }),
+    ...daWiring({ addresses, parameters }),
+    ...computeWiring({ addresses, parameters }),
+    ...pausable.map((contract) => ({
+      contract: 'Governance' as const,
       read: 'getTargetFunctionRole',
-      args: [Flow, toFunctionSelector('pause()')],
+      args: [addresses[contract], toFunctionSelector('pause()')],
       want: guardianRole,
-    },
+    })),
   ]
 }
 
 /** What governance may have changed since: checked for a new deployment only. */
-function initialChecks({ parameters }: { parameters: DeployParameters }): WiringCheck[] {
+function initialChecks({ parameters }: { parameters: DeployParameters }): WiringCheck<ContractName>[] {
   const hasGuardian = parameters.guardian !== zeroAddress
   return [
     { contract: 'FixedPriceMarket', read: 'pricePerSector', want: parameters.pricePerSectorWei },

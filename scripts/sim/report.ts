@@ -1,4 +1,4 @@
-import { pricePerSectorWei } from '#scripts/deploy/parameters.ts'
+import { pricePerSectorWei } from '#scripts/deploy/contracts/storage.ts'
 import { COST, EPOCH, MACHINES } from './assumptions.ts'
 import { activeShare, difficultyHistory, epochsToSettle, exodus, plots, STEPS, spread } from './figures.ts'
 import { honest, partial, sealOnDemand, sharded, yieldOf } from './strategies.ts'

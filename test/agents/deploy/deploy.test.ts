@@ -158,7 +158,7 @@ describe('deployWeightless', () => {
         const fees = await chain.client.estimateFeesPerGas()
         const serializedTransaction = await account.signTransaction({
           chainId: chain.id,
-          nonce: 2,
+          nonce: contractNames.indexOf('FixedPriceMarket'),
           to: account.address,
           gas: 21_000n,
           ...fees,
@@ -166,8 +166,9 @@ describe('deployWeightless', () => {
         await chain.client.sendRawTransaction({ serializedTransaction })
       },
     })
-    assert.deepEqual(restarts, [['Governance', 'Flow', 'FixedPriceMarket']])
-    assert.equal(await nonceOf(account), 3 + contractNames.length)
+    const made = contractNames.indexOf('FixedPriceMarket')
+    assert.deepEqual(restarts, [contractNames.slice(0, made + 1)])
+    assert.equal(await nonceOf(account), made + 1 + contractNames.length)
     assert.notEqual(await chain.client.getCode({ address: deployment.contracts.Flow }), undefined)
   })
 
@@ -187,7 +188,7 @@ describe('deployWeightless', () => {
     const parameters = parametersFor(account, { blocksPerEpoch: 777 })
     const deployment = await deployWeightless({ chain, account, parameters, record })
     assert.equal(deployment.parameters.blocksPerEpoch, 777)
-    assert.equal(await nonceOf(account), 2 + contractNames.length)
+    assert.equal(await nonceOf(account), contractNames.indexOf('Flow') + 1 + contractNames.length)
   })
 
   it('refuses to begin what the account cannot pay for, and says how much is missing', async () => {
@@ -283,10 +284,11 @@ describe('dryRun', () => {
     await assert.rejects(failing, InjectedFailure)
     const result = await dryRun({ chain, deployer: account.address, parameters, record })
     assert.ok('estimate' in result)
-    assert.deepEqual(result.done, ['Governance', 'Flow'])
+    const made = contractNames.indexOf('Flow') + 1
+    assert.deepEqual(result.done, contractNames.slice(0, made))
     assert.deepEqual(
       result.estimate.contracts.map(({ name }) => name),
-      ['FixedPriceMarket', 'StorageReward', 'PoraMine'],
+      contractNames.slice(made),
     )
   })
 })
