@@ -129,7 +129,8 @@ interface IDASigners {
     /// @notice Joins the table of the next epoch with the value sent as stake.
     /// @dev Reverts unless the caller is `detail.signer`, is not in the table, sends at least `minStake` wei, and
     /// `signature` is that of `keccak256(signer || chainId || "0G_BN254_Pubkey_Registration")` (20 + 32 + 28 bytes)
-    /// mapped to G1 by both keys. Reverts while registrations are halted or the table is full.
+    /// mapped to G1 by both keys. Where keys are on record already, they must be the same, and the signature is not looked
+    /// at. Reverts while registrations are halted or the table is full.
     function registerSigner(SignerDetail calldata detail, G1Point calldata signature) external payable;
 
     /// @notice The same where all places are taken: `displaced`, which no other stake may be smaller than, leaves the

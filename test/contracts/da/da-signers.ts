@@ -188,6 +188,37 @@ describe('DASigners: proof of possession', () => {
   })
 })
 
+describe('DASigners: rows of any stakes', () => {
+  // The stakes come from a printed seed and reach from 1 to 2^90 wei more than the least one: SEED=n repeats a run.
+  it('are those that the agents compute', async function () {
+    this.timeout(60_000)
+    const seed = process.env.SEED ?? Math.floor(Math.random() * 2 ** 31)
+    console.log(`SEED=${seed}`)
+    const fixture = await deployDaSigners()
+    const { signers, connection } = fixture
+    const dice = (name: string) => BigInt(connection.ethers.id(`${seed} ${name}`))
+    const members = await joinMany(fixture, 18)
+    for (let round = 0; round < 4; round++) {
+      for (const { account, address } of members) {
+        const bits = dice(`bits ${round} ${address}`) % 90n
+        const value = dice(`value ${round} ${address}`) % 2n ** (bits + 1n)
+        // Stakes must differ by much and by little: not everybody adds in every round.
+        if (bits % 2n === 0n) await as(signers, account).addStake({ value })
+      }
+      const epoch = BigInt(await signers.epochNumber()) + 1n
+      const views = await signers.signersAt(epoch, 0, 256)
+      const ranges = assignRows(views.map(({ stakeWei }: { stakeWei: bigint }) => stakeWei))
+      expect(views.map(rangeOf)).to.deep.equal(ranges)
+      for (let i = 0; i < 16; i++) {
+        const row = Number(dice(`row ${round} ${i}`) % 3072n)
+        const wanted = ranges.findIndex(({ firstRow, rowCount }) => row >= firstRow && row < firstRow + rowCount)
+        expect((await signers.signerOfRow(epoch, row)).index, `row ${row}`).to.equal(BigInt(wanted))
+      }
+      await nextEpoch(fixture)
+    }
+  })
+})
+
 describe('DASigners: digests', () => {
   // The contract and the agents map a digest to the same point, or no signature would ever fit. A key of 1 signs with the
   // point itself, so the proof of possession shows what the contract mapped to.
