@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { raceAbort } from '#kit/chain/abortable.ts'
 import type { EncodedBlob } from '#protocol/da/blob-codec.ts'
 import { meetsQuorum, type Quorum } from '#protocol/da/quorum.ts'
 import { encodeSlice, sliceBytes } from '#protocol/da/slice.ts'
@@ -68,6 +69,8 @@ class Collection {
   #totalBytes = 0
   #enough: (() => void) | undefined
   #satisfied = false
+  #uploading = 0
+  readonly #turns: (() => void)[] = []
   #sources: Promise<RowSource[]> | undefined
 
   constructor(connection: DaConnection, parameters: CollectSignaturesParameters, quorum: Quorum) {
@@ -86,15 +89,12 @@ class Collection {
     const { limits } = this.#connection
     const { signal, submission } = this.#parameters
     const sources = rowSources(this.#connection, this.#quorum, () => true)
-    const queue = [...sources.entries()]
-    const lane = async (): Promise<void> => {
-      for (let next = queue.shift(); next !== undefined; next = queue.shift()) await this.#bring(next[0], next[1])
-    }
     const enough = new Promise<void>((resolve) => {
       this.#enough = resolve
     })
     const moved = this.#watch()
-    const all = Promise.all(Array.from({ length: Math.min(limits.width, queue.length) }, lane))
+    // All are asked at once, so that silent ones hold nobody up; only so many uploads run at a time.
+    const all = Promise.all(sources.map((source, place) => this.#bring(place, source)))
     try {
       await Promise.race([all, enough, moved])
       if (this.#satisfied)
@@ -184,7 +184,7 @@ class Collection {
     const askedAt = Date.now()
     const { state, signature } = await source.http.state(submission, { waitMs, signal: this.#signal })
     if (state === 'signed' && signature !== undefined) return signature
-    if (state === 'wanted') return this.#upload(source)
+    if (state === 'wanted') return this.#inTurn(() => this.#upload(source))
     if (state === 'unknown') {
       // A signer that does not wait as asked must not make a busy loop.
       const pauseMs = Math.max(0, 200 - (Date.now() - askedAt))
@@ -196,6 +196,22 @@ class Collection {
       message: state === 'expired' ? 'the blob has expired for it' : 'it has no rows in this epoch',
       status: 409,
     })
+  }
+
+  /** Runs an upload when fewer than `width` others run; first come, first served, repeated ones at the end. */
+  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    while (this.#uploading >= this.#connection.limits.width) {
+      const turn = Promise.withResolvers<void>()
+      this.#turns.push(turn.resolve)
+      await raceAbort(turn.promise, this.#signal)
+    }
+    this.#uploading += 1
+    try {
+      return await work()
+    } finally {
+      this.#uploading -= 1
+      this.#turns.shift()?.()
+    }
   }
 
   async #upload(source: RowSource): Promise<Hash> {

@@ -56,7 +56,7 @@ export interface DaLimits {
   pollIntervalMs: number
   /** Tries with one signer before it is given up. Default 3. */
   attempts: number
-  /** Signers dealt with at a time. Default 32. */
+  /** Uploads, or row transfers that move, at a time. Default 32. */
   width: number
 }
 

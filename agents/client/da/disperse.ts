@@ -71,6 +71,7 @@ export async function disperseEncoded(
   const listener = { signal, onEvent }
   const existing = parameters.force === true ? undefined : await existingBlob(connection, dataRoot, listener)
   if (existing?.certificate !== undefined) {
+    await forgetPayments(connection, [dataRoot])
     return { certificate: existing.certificate, feeWei: 0n, existed: true, failures: [] }
   }
   const submission = existing?.submission ?? (await pay(connection, parameters))

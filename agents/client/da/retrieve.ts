@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { RowVerifier } from '#protocol/da/blob-codec.ts'
 import { type BlobCommitment, blobCommitment } from '#protocol/da/commitment.ts'
 import { DATA_ROWS } from '#protocol/da/constants.ts'
@@ -7,7 +8,7 @@ import type { DaConnection } from './connection.ts'
 import { BlobExpiredError, BlobUnavailableError, codeOf, reasonOf, type SignerFailure } from './errors.ts'
 import type { DaListener } from './events.ts'
 import { readQuorum } from './quorum-reader.ts'
-import { collectRows, type RowSource } from './row-collector.ts'
+import { collectRows, PASSING_FAILURES, type RowSource } from './row-collector.ts'
 import { rowSources } from './row-sources.ts'
 
 export interface RetrieveParameters {
@@ -87,33 +88,49 @@ export async function openVerifier(
   }: { blob: BlobRecord; commitment: BlobCommitment; sources: readonly RowSource[]; signal: AbortSignal },
 ): Promise<{ verifier: RowVerifier; failures: SignerFailure[] }> {
   const codec = await connection.codec()
-  const failures: SignerFailure[] = []
+  const failures = new Map<RowSource, SignerFailure>()
   const stop = new AbortController()
   const limit = AbortSignal.any([signal, stop.signal])
-  // Those that signed first; a few at a time, so that a silent one costs nothing.
-  const queue = [...sources.filter(({ signed }) => signed), ...sources.filter(({ signed }) => !signed)]
-  const lane = async (): Promise<RowVerifier | undefined> => {
-    for (let source = queue.shift(); source !== undefined && !limit.aborted; source = queue.shift()) {
-      try {
-        const rlc = await source.http.rlc(blob, { signal: limit })
-        const verifier = await codec.verifier({ commitment, rlc })
-        if (!stop.signal.aborted) {
-          stop.abort(new DOMException('the combinations are here', 'AbortError'))
-          return verifier
-        }
-        verifier.release()
-      } catch (error) {
-        if (limit.aborted) break
-        failures.push({ signer: source.address, url: source.url, code: codeOf(error), reason: reasonOf(error) })
-      }
+  let found: RowVerifier | undefined
+  const ask = async (source: RowSource): Promise<void> => {
+    try {
+      const rlc = await source.http.rlc(blob, { signal: limit })
+      const verifier = await codec.verifier({ commitment, rlc })
+      if (found === undefined) found = verifier
+      else verifier.release()
+      stop.abort(new DOMException('the combinations are here', 'AbortError'))
+    } catch (error) {
+      if (limit.aborted) return
+      const failure = { signer: source.address, url: source.url, code: codeOf(error), reason: reasonOf(error) }
+      failures.set(source, failure)
     }
-    return undefined
   }
-  const verifiers = await Promise.all(Array.from({ length: Math.min(3, sources.length) }, lane))
-  const verifier = verifiers.find((one) => one !== undefined)
-  if (verifier !== undefined) return { verifier, failures }
+  // Those that signed first. The next is asked when one has failed or has been silent for a while.
+  const queue = [...sources.filter(({ signed }) => signed), ...sources.filter(({ signed }) => !signed)]
+  for (let round = 0; round < connection.limits.attempts && !limit.aborted; round++) {
+    const asked: Promise<void>[] = []
+    for (const source of queue) {
+      if (limit.aborted) break
+      if (round > 0 && !mayPass(failures.get(source))) continue
+      const one = ask(source)
+      asked.push(one)
+      await Promise.race([one, delay(connection.limits.hedgeMs / 4, undefined, { signal: limit }).catch(() => {})])
+    }
+    await Promise.all(asked)
+  }
+  if (found !== undefined) return { verifier: found, failures: [...failures.values()] }
   signal.throwIfAborted()
-  throw new BlobUnavailableError({ dataRoot: blob.dataRoot, haveRows: 0, needRows: DATA_ROWS, failures })
+  throw new BlobUnavailableError({
+    dataRoot: blob.dataRoot,
+    haveRows: 0,
+    needRows: DATA_ROWS,
+    failures: [...failures.values()],
+  })
+}
+
+/** Whether a signer may answer at another try. */
+function mayPass(failure: SignerFailure | undefined): boolean {
+  return failure !== undefined && PASSING_FAILURES.has(failure.code)
 }
 
 function rowList(rows: ReadonlyMap<number, Uint8Array>): { index: number; data: Uint8Array }[] {

@@ -49,7 +49,13 @@ interface Running {
 }
 
 /** Failures that may pass, so that a second try makes sense. */
-const PASSING = new Set(['SIGNER_UNREACHABLE', 'SIGNER_TIMEOUT', 'SIGNER_BUSY', 'HTTP_RATE_LIMIT', 'SIGNER_REFUSED'])
+export const PASSING_FAILURES: ReadonlySet<string> = new Set([
+  'SIGNER_UNREACHABLE',
+  'SIGNER_TIMEOUT',
+  'SIGNER_BUSY',
+  'HTTP_RATE_LIMIT',
+  'SIGNER_REFUSED',
+])
 const RETRY_PAUSE_MS = 200
 
 /**
@@ -130,16 +136,19 @@ class Collector {
       missing -= tasks.reduce((sum, { from, to }) => sum + to - from, 0)
       this.#queue.push(...tasks)
     }
-    while (this.#running.size < width) {
+    // A transfer that does not move takes nobody's place.
+    let moving = [...this.#running].filter(({ movedAt }) => now - movedAt < hedgeMs).length
+    while (moving < width) {
       const task = this.#queue.shift()
       if (task === undefined) break
       this.#start(task)
+      moving += 1
     }
   }
 
   #mayTryAgain(holder: number): boolean {
     const tries = this.#tries[holder] ?? 0
-    return tries > 0 && tries < this.#options.attempts && PASSING.has(this.#failures.get(holder)?.code ?? '')
+    return tries > 0 && tries < this.#options.attempts && PASSING_FAILURES.has(this.#failures.get(holder)?.code ?? '')
   }
 
   #start(task: RowTask): void {

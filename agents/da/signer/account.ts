@@ -50,7 +50,7 @@ export async function blsSecret({
     const digest = BigInt(keccak256(stringToBytes(`weightless da ${devKey(config, 'bls.devAccount', devAccount)}`)))
     return fromHex(`0x${((digest % (BN254_ORDER - 1n)) + 1n).toString(16).padStart(64, '0')}`)
   }
-  const path = keystore ?? join(config.data.dir, 'bls.json')
+  const path = keystore ?? defaultBlsKeystore(config)
   const password = await blsPassword({ path, env, promptPassword, file: passwordFile ?? config.key.passwordFile })
   if (!existsSync(path)) {
     await createKeystore({ path, password, privateKey: toHex(newSecret()), scryptN })
@@ -63,6 +63,12 @@ export async function blsSecret({
     fix: 'name another file with bls.keystore: a fitting one is made when it is missing',
     details: { path },
   })
+}
+
+/** Beside the account's keystore, where backups are made: an account can never have another BLS key. */
+function defaultBlsKeystore({ key, data }: KeySettings): string {
+  if (key.keystore === undefined) return join(data.dir, 'bls.json')
+  return `${key.keystore.replace(/\.json$/i, '')}.bls.json`
 }
 
 async function blsPassword({

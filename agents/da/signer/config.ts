@@ -64,7 +64,9 @@ export const signerConfigSchema = z.object({
         .string()
         .min(1)
         .optional()
-        .describe('Keystore of the key that signs blobs. Unset: bls.json in the data folder, made when missing'),
+        .describe(
+          'Keystore of the key that signs blobs; an account can never have another. Unset: beside the account’s keystore (NAME.bls.json), or bls.json in the data folder; made when missing',
+        ),
       passwordFile: z
         .string()
         .min(1)

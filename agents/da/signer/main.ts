@@ -283,6 +283,10 @@ class Parts {
 
   work({ url }: { url: string }): Loop[] {
     const { config, context, signal } = this.#given
+    const { host } = config.listen
+    if (config.publicUrl === undefined && (host === '0.0.0.0' || host === '::')) {
+      context.log.warn({ url }, 'publicUrl is not set: the chain gets a loopback address that nobody else can reach')
+    }
     const begin = (name: string, intervalMs: number, round: () => Promise<void>): void => {
       this.#loops.push(startLoop({ name, intervalMs, round, log: context.log, signal }))
     }

@@ -39,7 +39,7 @@ export interface SignerStatus {
     recorded: number
     /** Recorded with this signer's signature. */
     signed: number
-    /** Recorded without it, although it had rows or not. */
+    /** Recorded without it, in epochs of whose table it was. */
     missed: number
   }
   custody: { asked: number; answered: number; failed: number; slashedWei: string }

@@ -97,7 +97,7 @@ async function readEntrance(log: RawLog, draft: Draft, { epochs, signer }: Chain
     const { dataRoot, signedBitmap } = event.args
     const epoch = Number(event.args.epoch)
     const own = await epochs.own(epoch)
-    const signed = own !== undefined && ((signedBitmap >> BigInt(own.index)) & 1n) === 1n
+    const signed = own === undefined ? undefined : ((signedBitmap >> BigInt(own.index)) & 1n) === 1n
     draft.recorded.push({ dataRoot, epoch, quorumId: 0, signed, block })
   } else if (event.eventName === 'DAReward' && event.args.beneficiary.toLowerCase() === signer) {
     draft.rewards.push({ wei: event.args.reward, block, logIndex: log.logIndex })

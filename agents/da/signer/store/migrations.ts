@@ -20,12 +20,13 @@ export const MIGRATIONS: readonly string[] = [
   ) without rowid;
   create index submission_block on submission (block);
 
-  -- Commitments recorded on the chain (BlobConfirmed); signed: whether this signer's bit is among them.
+  -- Commitments recorded on the chain (BlobConfirmed); signed: whether this signer's bit is among them, null where it
+  -- had no part in the epoch.
   create table recorded (
     data_root blob not null,
     epoch integer not null,
     quorum integer not null,
-    signed integer not null,
+    signed integer,
     block integer not null,
     primary key (data_root, epoch, quorum)
   ) without rowid;

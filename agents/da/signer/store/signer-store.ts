@@ -21,8 +21,8 @@ export interface Submission extends BlobKey {
 
 /** A commitment the chain has recorded. */
 export interface Recorded extends BlobKey {
-  /** Whether this signer's bit was among those that signed. */
-  signed: boolean
+  /** Whether this signer's bit was among those that signed; undefined where it had no part in the epoch. */
+  signed: boolean | undefined
   block: number
 }
 
@@ -113,7 +113,8 @@ export class SignerStore {
       for (const recorded of news.recorded) {
         const sql = `insert into recorded (data_root, epoch, quorum, signed, block) values (?, ?, ?, ?, ?)
           on conflict do nothing`
-        database.run(sql, ...values(recorded), Number(recorded.signed), recorded.block)
+        const signed = recorded.signed === undefined ? null : Number(recorded.signed)
+        database.run(sql, ...values(recorded), signed, recorded.block)
       }
       for (const { wei, block, logIndex } of news.rewards) {
         const sql = 'insert into reward (block, log_index, wei) values (?, ?, ?) on conflict do nothing'
