@@ -47,8 +47,8 @@ export async function compareTokens(context: BenchContext, { figure, open }: Com
   const folder = await mkdtemp(join(tmpdir(), 'weightless-engine-bench-'))
   try {
     const path = await modelFile(folder)
-    const maxTokens = quick ? 192 : 512
-    const rounds = quick ? 4 : 8
+    const maxTokens = 128
+    const rounds = quick ? 6 : 30
     const detail: Record<string, unknown> = { model: path.startsWith(folder) ? 'random' : 'demo', maxTokens, rounds }
     let worst = { ours: 0, direct: 1, ratio: Number.POSITIVE_INFINITY }
     for (const sequences of SEQUENCES) {

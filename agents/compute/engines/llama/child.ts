@@ -38,7 +38,8 @@ async function receive(message: ToChild): Promise<void> {
   try {
     await answer(message, abort.signal)
   } catch (error) {
-    if (!abort.signal.aborted) outbox.push({ id: message.id, type: 'error', error: plain(error) })
+    // An aborted request is told too, so that nothing is remembered of it; nobody listens any more.
+    outbox.push({ id: message.id, type: 'error', error: plain(error) })
   } finally {
     running.delete(message.id)
   }
