@@ -78,8 +78,8 @@ library BN254 {
     }
 
     /// @notice Whether `signature` is that of `hash` by the secret behind both `pkG1` and `pkG2`.
-    /// @dev e(signature + gamma * pkG1, -G2) * e(hash + gamma * G1, pkG2) = 1. `gamma` must be a hash over all of them, so
-    /// that nobody can choose the two keys apart. `pkG2` has the imaginary part first, as in EIP-197.
+    /// @dev e(signature + gamma * pkG1, -G2) * e(hash + gamma * G1, pkG2) = 1. `gamma` must be a hash over all of them,
+    /// so that nobody can choose the two keys apart. `pkG2` has the imaginary part first, as in EIP-197.
     function verify(
         G1Point memory pkG1,
         G2Point memory pkG2,

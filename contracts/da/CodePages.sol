@@ -2,8 +2,8 @@
 pragma solidity 0.8.37;
 
 /// @title CodePages
-/// @notice Data kept as the code of contracts that do nothing. Reading a page costs 2,600 gas whatever its length, where
-/// storage costs 2,100 for each 32 bytes; writing costs 32,000 and 200 for each byte. Pages never change.
+/// @notice Data kept as the code of contracts that do nothing. Reading a page costs 2,600 gas whatever its length,
+/// where storage costs 2,100 for each 32 bytes; writing costs 32,000 and 200 for each byte. Pages never change.
 ///
 /// Page n is the n-th contract that the caller creates, so that its number alone gives its address. The caller must
 /// create nothing else.

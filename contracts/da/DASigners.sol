@@ -11,7 +11,8 @@ import { SignerStakes } from "./SignerStakes.sol";
 import { Entry, Table } from "./SignerTable.sol";
 
 /// @title DASigners
-/// @notice See {IDASigners}. This part answers questions about epochs and checks signatures; {SignerStakes} has the rest.
+/// @notice See {IDASigners}. This part answers questions about epochs and checks signatures; {SignerStakes} does
+/// the rest.
 contract DASigners is SignerStakes {
     using EpochClock for Clock;
 

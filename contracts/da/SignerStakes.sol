@@ -241,7 +241,10 @@ abstract contract SignerStakes is IDASigners, SignerTable, AccessManaged {
     /* INTERNAL */
 
     /// @dev Everything about a newcomer except its place: checks, keys, socket.
-    function _admit(SignerDetail calldata detail, G1Point calldata signature) private returns (Account storage account) {
+    function _admit(
+        SignerDetail calldata detail,
+        G1Point calldata signature
+    ) private returns (Account storage account) {
         if (_paused) revert EnforcedPause();
         if (msg.sender != detail.signer) revert CallerIsNotSigner(msg.sender, detail.signer);
         account = _accounts[msg.sender];

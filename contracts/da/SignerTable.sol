@@ -24,8 +24,8 @@ struct Table {
 
 /// @title SignerTable
 /// @notice Which signers each epoch has, in order. A change writes one or two pages of 16 entries and a page for the
-/// table itself, and takes effect with the next epoch; an epoch without changes writes nothing. Every table stays readable:
-/// the two newest by one read of storage, older ones by a search.
+/// table itself, and takes effect with the next epoch; an epoch without changes writes nothing. Every table stays
+/// readable: the two newest by one read of storage, older ones by a search.
 ///
 /// Entry: pkG1.X (32 bytes) | pkG1.Y (32) | signer (20) | stake (12).
 /// Table: count (16) | total stake (16) | aggPkG1.X (32) | aggPkG1.Y (32) | page numbers (64).

@@ -11,8 +11,8 @@ struct SignerDetail {
     G2Point pkG2;
 }
 
-/// @notice One place in an epoch's order. It owns the rows `firstRow .. firstRow + rowCount - 1`; a very small stake may
-/// own none. `pkG2` has the real part first. The socket is the signer's current one, the rest is that of the epoch.
+/// @notice One place in an epoch's order. It owns the rows `firstRow .. firstRow + rowCount - 1`; a very small stake
+/// may own none. `pkG2` has the real part first. The socket is the signer's current one, the rest is that of the epoch.
 struct SignerView {
     address signer;
     uint256 index;
@@ -26,8 +26,8 @@ struct SignerView {
 
 /// @notice The terms fixed at deployment.
 /// @param epochBlocks Length of an epoch. Governance may move it between a quarter and four times of this.
-/// @param unbondingEpochs Epochs that stake stays slashable after it left the table. Must cover the longest retention of
-/// a blob and the custody deadline after it. Never changes.
+/// @param unbondingEpochs Epochs that stake stays slashable after it left the table. Must cover the longest retention
+/// of a blob and the custody deadline after it. Never changes.
 /// @param minStakeWei Least stake of a new signer. Governance may move it between a quarter and four times of this.
 struct DASignersParameters {
     uint64 epochBlocks;
@@ -129,8 +129,8 @@ interface IDASigners {
     /// @notice Joins the table of the next epoch with the value sent as stake.
     /// @dev Reverts unless the caller is `detail.signer`, is not in the table, sends at least `minStake` wei, and
     /// `signature` is that of `keccak256(signer || chainId || "0G_BN254_Pubkey_Registration")` (20 + 32 + 28 bytes)
-    /// mapped to G1 by both keys. Where keys are on record already, they must be the same, and the signature is not looked
-    /// at. Reverts while registrations are halted or the table is full.
+    /// mapped to G1 by both keys. Where keys are on record already, they must be the same, and the signature is not
+    /// looked at. Reverts while registrations are halted or the table is full.
     function registerSigner(SignerDetail calldata detail, G1Point calldata signature) external payable;
 
     /// @notice The same where all places are taken: `displaced`, which no other stake may be smaller than, leaves the
@@ -155,8 +155,8 @@ interface IDASigners {
     /// @notice Changes where the caller is reached, at once. The caller must have keys on record.
     function updateSocket(string calldata socket) external;
 
-    /// @notice Takes up to `amountWei` of a signer's stake, bonded stake first, and sends it to the caller. What is left
-    /// bonded below `minStake` leaves the table and unbonds. Custody contract only.
+    /// @notice Takes up to `amountWei` of a signer's stake, bonded stake first, and sends it to the caller. What is
+    /// left bonded below `minStake` leaves the table and unbonds. Custody contract only.
     /// @return takenWei What was taken: less than asked for only if the signer has no more.
     function slash(address signer, uint256 amountWei) external returns (uint256 takenWei);
 
@@ -165,7 +165,7 @@ interface IDASigners {
     /// @notice The epoch of this block.
     function epochNumber() external view returns (uint256);
 
-    /// @notice Records that the epoch began. Costs and changes nothing for anybody else; without effect if it is recorded.
+    /// @notice Records that the epoch began, by an event. Changes nothing else; without effect if it is recorded.
     function makeEpoch() external;
 
     /// @notice First block of the next epoch.

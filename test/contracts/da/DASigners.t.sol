@@ -4,7 +4,12 @@ pragma solidity 0.8.37;
 import { IAccessManaged } from "@openzeppelin/contracts/access/manager/IAccessManaged.sol";
 import { G1Point } from "../../../contracts/da/BN254.sol";
 import { DASigners } from "../../../contracts/da/DASigners.sol";
-import { DASignersParameters, IDASigners, SignerDetail, SignerView } from "../../../contracts/interfaces/IDASigners.sol";
+import {
+    DASignersParameters,
+    IDASigners,
+    SignerDetail,
+    SignerView
+} from "../../../contracts/interfaces/IDASigners.sol";
 import { DaSignersTest } from "./DaSignersTest.sol";
 
 /// @notice A signer that does not take money.
