@@ -2,6 +2,7 @@ import { chmodSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Database, openDatabase } from '#kit/sqlite.ts'
 import type { Hash, Hex } from '#protocol/hex.ts'
+import type { RequestTerms } from './receipt-fee.ts'
 
 /** Whose vouchers for whom, on which chain: everything in the book is kept by this. */
 export interface BookKey {
@@ -35,6 +36,7 @@ export interface LostRequest {
   readonly id: number
   readonly requestHash: Hash
   readonly maxFeeWei: bigint
+  readonly terms: RequestTerms
   readonly chatId: string | undefined
 }
 
@@ -49,6 +51,8 @@ const MIGRATIONS = [
      id integer primary key,
      account integer not null references account (id),
      request_hash text not null, max_fee_wei text not null, fee_wei text,
+     body_bytes integer not null, max_tokens integer not null,
+     input_price_wei text not null, output_price_wei text not null,
      state text not null check (state in ('open', 'settled', 'failed', 'lost')),
      chat_id text, created_ms integer not null
    ) strict;
@@ -116,8 +120,12 @@ export class ComputeBook {
    * Writes a request down and says what its voucher is to be: billed + what requests under way may cost + what this one
    * may cost. Durable before it returns, so a crash cannot forget what was signed.
    */
-  reserve(key: BookKey, request: { requestHash: Hash; maxFeeWei: bigint; nowMs: number }): Reservation {
-    const { requestHash, maxFeeWei, nowMs } = request
+  reserve(
+    key: BookKey,
+    request: { requestHash: Hash; maxFeeWei: bigint; terms: RequestTerms; nowMs: number },
+  ): Reservation {
+    const { requestHash, maxFeeWei, nowMs, terms } = request
+    const { bodyBytes, maxTokens, inputPriceWei, outputPriceWei } = terms
     return this.#db.transaction(() => {
       const account = this.#accountId(key)
       this.#db.run(
@@ -128,8 +136,11 @@ export class ComputeBook {
       const cumulativeFeeWei = billedWei + openWei + maxFeeWei
       this.#write(account, { billedWei, signedWei: max(signedWei, cumulativeFeeWei) })
       const { lastInsertRowid } = this.#db.run(
-        "insert into request (account, request_hash, max_fee_wei, state, created_ms) values (?, ?, ?, 'open', ?)",
-        ...[account, requestHash, String(maxFeeWei), nowMs],
+        `insert into request
+           (account, request_hash, max_fee_wei, body_bytes, max_tokens, input_price_wei, output_price_wei, state, created_ms)
+         values (?, ?, ?, ?, ?, ?, ?, 'open', ?)`,
+        ...[account, requestHash, String(maxFeeWei), bodyBytes, maxTokens],
+        ...[String(inputPriceWei), String(outputPriceWei), nowMs],
       )
       return { id: Number(lastInsertRowid), cumulativeFeeWei, signedBeforeWei: signedWei }
     })
@@ -178,17 +189,20 @@ export class ComputeBook {
 
   /** Requests without a receipt, newest first, at most `limit`. */
   lost(key: BookKey, { limit = 64 }: { limit?: number } = {}): LostRequest[] {
-    return this.#db
-      .all<{ id: number; request_hash: string; max_fee_wei: string; chat_id: string | null }>(
-        "select id, request_hash, max_fee_wei, chat_id from request where account = ? and state = 'lost' order by id desc limit ?",
-        ...[this.#accountId(key), limit],
-      )
-      .map((row) => ({
-        id: row.id,
-        requestHash: row.request_hash as Hash,
-        maxFeeWei: BigInt(row.max_fee_wei),
-        chatId: row.chat_id ?? undefined,
-      }))
+    const rows = this.#db.all<RequestRow>(
+      "select * from request where account = ? and state = 'lost' order by id desc limit ?",
+      ...[this.#accountId(key), limit],
+    )
+    return rows.map((row) => ({
+      id: row.id,
+      requestHash: row.request_hash as Hash,
+      maxFeeWei: BigInt(row.max_fee_wei),
+      terms: {
+        ...{ bodyBytes: row.body_bytes, maxTokens: row.max_tokens },
+        ...{ inputPriceWei: BigInt(row.input_price_wei), outputPriceWei: BigInt(row.output_price_wei) },
+      },
+      chatId: row.chat_id ?? undefined,
+    }))
   }
 
   /** Keeps a receipt. False where the provider has used its nonce before: such a receipt justifies nothing. */
@@ -354,6 +368,17 @@ export interface PerformanceNote {
   firstTokenMs?: number | undefined
   tokensPerSecond?: number | undefined
   nowMs: number
+}
+
+interface RequestRow {
+  id: number
+  request_hash: string
+  max_fee_wei: string
+  body_bytes: number
+  max_tokens: number
+  input_price_wei: string
+  output_price_wei: string
+  chat_id: string | null
 }
 
 interface ReceiptRow {

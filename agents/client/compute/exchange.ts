@@ -73,7 +73,9 @@ export async function openExchange(connection: ComputeConnection, parameters: Ex
   const funded = await fundProvider(connection, funding)
   adoptPaid(connection, key, funded)
   const hash = requestHash(body)
-  const reservation = connection.book.reserve(key, { requestHash: hash, maxFeeWei, nowMs: Date.now() })
+  const { inputPriceWei, outputPriceWei } = service
+  const terms = { bodyBytes: body.length, maxTokens, inputPriceWei, outputPriceWei }
+  const reservation = connection.book.reserve(key, { requestHash: hash, maxFeeWei, terms, nowMs: Date.now() })
   const sent: SentRequest = {
     ...{ connection, parameters, key, funding, reservation, maxFeeWei },
     randomness: toHex(randomBytes(32)),

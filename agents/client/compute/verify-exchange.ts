@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { promptTokenBound, usageFee } from '#protocol/compute/fees.ts'
 import { receiptSeed, type SignedReceipt, verifyReceipt } from '#protocol/compute/receipt.ts'
 import { decodeReceipt } from '#protocol/compute/receipt-json.ts'
 import { checkResponseSignature } from '#protocol/compute/response-signature.ts'
@@ -9,6 +8,7 @@ import type { BookKey, Check } from './book.ts'
 import type { ComputeConnection } from './connection.ts'
 import { ProviderError, reasonOf } from './errors.ts'
 import { getProviderJson } from './provider-http.ts'
+import { checkReceiptFee } from './receipt-fee.ts'
 import { type ComputeService, serviceModel } from './services.ts'
 import type { StreamUsage } from './sse.ts'
 import { isTextOf } from './token-text.ts'
@@ -141,11 +141,9 @@ export function signersOf({ provider, teeSigner, acknowledged }: ComputeService)
 }
 
 function checkFee({ service, maxTokens, bodyBytes }: AnsweredRequest, { receipt }: SignedReceipt) {
-  const { promptLen, outputLen, feeWei } = receipt
-  const mostWei = usageFee({ promptTokens: promptLen, completionTokens: outputLen, ...service })
-  if (feeWei > mostWei) throw new Error(`the fee is ${feeWei} wei, its tokens cost ${mostWei} at the registered price`)
-  if (promptLen > promptTokenBound(bodyBytes)) throw new Error(`${promptLen} prompt tokens for ${bodyBytes} bytes`)
-  if (outputLen > maxTokens) throw new Error(`${outputLen} output tokens where ${maxTokens} were asked for`)
+  const { inputPriceWei, outputPriceWei } = service
+  checkReceiptFee({ receipt, terms: { inputPriceWei, outputPriceWei, maxTokens, bodyBytes } })
+  const { feeWei, promptLen, outputLen } = receipt
   return { value: true, detail: `${feeWei} wei for ${promptLen} + ${outputLen} tokens, as priced on the chain` }
 }
 

@@ -15,9 +15,10 @@ const key: BookKey = {
   provider: `0x${'0c'.repeat(20)}`,
 }
 const hash = `0x${'11'.repeat(32)}` as const
+const terms = { bodyBytes: 10, maxTokens: 5, inputPriceWei: 1n, outputPriceWei: 2n ** 70n }
 const open = () => ComputeBook.open({ dir: ':memory:' })
 const reserve = (book: ComputeBook, maxFeeWei: bigint, nowMs = 1_000) =>
-  book.reserve(key, { requestHash: hash, maxFeeWei, nowMs })
+  book.reserve(key, { requestHash: hash, maxFeeWei, terms, nowMs })
 const receiptOf = (nonce: bigint, feeWei: bigint) => ({
   ...{ chatId: `chat-${nonce}`, digest: `0x${nonce.toString(16).padStart(64, '0')}` as const, nonce, feeWei },
   ...{ signer: key.provider, model: 'm', verified: true, checks: [], json: {}, nowMs: 1 },
@@ -40,6 +41,7 @@ test('a failed request is owed nothing; a lost one only once its receipt is ther
   book.lose(lost.id)
   assert.equal(reserve(book, 1n).cumulativeFeeWei, 1n)
   assert.equal(book.lost(key)[0]?.requestHash, hash)
+  assert.deepEqual(book.lost(key)[0]?.terms, terms)
   book.settle(key, { id: lost.id, feeWei: 40n })
   book.settle(key, { id: lost.id, feeWei: 40n })
   book.settle(key, { id: failed.id, feeWei: 40n })

@@ -126,13 +126,18 @@ for (const { fault, check, owed } of unverified) {
   })
 }
 
-test('a provider that bills without receipts gets no voucher for it', async () => {
-  const client = await fundedClient()
-  provider.fault = 'forged-receipt'
-  await read((await ask(client)).text)
-  provider.fault = 'none'
-  await assert.rejects(ask(client), (error) => error instanceof ProviderError && error.code === 'VOUCHER_UNJUSTIFIED')
-})
+for (const fault of ['forged-receipt', 'overpriced', 'foreign-request', 'same-nonce'] as const) {
+  test(`a provider that bills with a receipt of the kind ${fault} gets no voucher for it`, async () => {
+    const client = await fundedClient()
+    await read((await ask(client)).text)
+    provider.fault = fault
+    const answer = await ask(client)
+    await read(answer.text)
+    await answer.verification
+    provider.fault = 'none'
+    await assert.rejects(ask(client), (error) => error instanceof ProviderError && error.code === 'VOUCHER_UNJUSTIFIED')
+  })
+}
 
 test('a receipt number used twice justifies nothing', async () => {
   const client = await fundedClient()

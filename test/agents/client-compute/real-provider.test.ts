@@ -4,11 +4,14 @@ import type { AddressInfo } from 'node:net'
 import { after, before, test } from 'node:test'
 import { parseEther } from 'viem'
 import { privateKeyToAccount } from 'viem/accounts'
+import { voucherPaid } from '#client/compute/accounts.ts'
 import type { ComputeClient } from '#client/compute/compute-client.ts'
 import { providerConfigSchema, type RunningProvider, startProvider } from '#compute/provider/main.ts'
 import { silentLog } from '#kit/log.ts'
 import { type Market, MODEL, startMarket } from './market.ts'
 
+/** Dear enough for settling to be worth its gas. */
+const PRICES = { inputPriceWei: 10n ** 14n, outputPriceWei: 2n * 10n ** 14n }
 const WORDS = ['The', ' sky', ' is', ' blue', '.']
 
 let market: Market
@@ -33,7 +36,7 @@ before(async () => {
     settlement: { enabled: false, embeddedQueue: false },
   })
   provider = await startProvider(config, { log: silentLog(), account: privateKeyToAccount(privateKey), env: {} })
-  await market.register({ privateKey, url: provider.url, signer: provider.signer })
+  await market.register({ privateKey, url: provider.url, signer: provider.signer, prices: PRICES })
 })
 after(async () => {
   await provider?.close()
@@ -56,7 +59,8 @@ function speak(response: ServerResponse): void {
 }
 
 async function ask(client: ComputeClient) {
-  const answer = await client.chat({ messages: [{ role: 'user', content: 'Why?' }], model: MODEL })
+  const messages = [{ role: 'user' as const, content: 'Why?' }]
+  const answer = await client.chat({ messages, model: MODEL, maxTokens: 32 })
   let text = ''
   for await (const part of answer.text) text += part
   return { text, ...(await answer.verification) }
@@ -80,11 +84,18 @@ test('a real provider takes the client’s vouchers, and its receipts verify', a
   assert.ok(feesWei > 0n)
   const [account] = await client.accounts()
   assert.ok((account?.balanceWei ?? 0n) > feesWei)
-  await provider.settle()
   const { chainId, inference } = await client.connection.contracts()
   const user = client.connection.account().address
   const key = { chainId, contract: inference, user, provider: provider.address }
   assert.equal(client.connection.book.account(key).billedWei, feesWei)
+
+  // Invariant: what the contract pays the provider is the sum of the receipts, to the wei.
+  const before = account?.balanceWei ?? 0n
+  await provider.settle()
+  assert.equal(await voucherPaid(client.connection, { provider: provider.address }), feesWei)
+  const [after] = await client.accounts()
+  assert.equal(before - (after?.balanceWei ?? 0n), feesWei)
+  assert.equal((await ask(client)).verified, true, 'the next voucher builds on what was paid')
 })
 
 test('requests at the same time are all served and all verified', async () => {
