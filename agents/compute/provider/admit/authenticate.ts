@@ -4,10 +4,11 @@ import {
   type SessionToken,
   SessionTokenError,
 } from '#protocol/compute/session-token.ts'
-import { decodeVoucherHeader, type SignedVoucher, VoucherError, verifyVoucher } from '#protocol/compute/voucher.ts'
+import { decodeVoucherHeader, type SignedVoucher, VoucherError } from '#protocol/compute/voucher.ts'
 import type { Hex } from '#protocol/hex.ts'
 import type { AccountState, AccountView } from '../chain/account-view.ts'
 import { ProviderError } from '../error.ts'
+import { VoucherCheck } from './voucher-check.ts'
 
 /** Who sends a request, and by what he pays. */
 export interface Caller {
@@ -34,10 +35,12 @@ const MAX_TOKENS = 20_000
 /** Tells who sends a request, from the session token, the voucher, or both. */
 export class Authenticator {
   readonly #parameters: AuthenticatorParameters
+  readonly #vouchers: VoucherCheck
   readonly #verified = new Map<string, SessionToken>()
 
   constructor(parameters: AuthenticatorParameters) {
     this.#parameters = parameters
+    this.#vouchers = new VoucherCheck(parameters)
   }
 
   /**
@@ -104,11 +107,11 @@ export class Authenticator {
   }
 
   async #voucher(header: string): Promise<SignedVoucher> {
-    const { chainId, contract, provider, now, voucherMinLifeS } = this.#parameters
+    const { provider, now, voucherMinLifeS } = this.#parameters
     try {
       const signed = decodeVoucherHeader(header)
       if (signed.voucher.provider !== provider) throw badVoucher('the voucher is for another provider', 'provider')
-      await verifyVoucher({ ...signed, chainId, contract, nowMs: now() })
+      await this.#vouchers.verify(signed, now())
       if (signed.voucher.expiresAtS * 1000 < now() + voucherMinLifeS * 1000) {
         throw denied('voucher_expired', `a voucher must be good for ${voucherMinLifeS} s or more`, {
           fix: 'sign a voucher with a later expiry',
