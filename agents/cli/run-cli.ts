@@ -22,6 +22,16 @@ export const COMMAND_FILES: readonly { file: string; names: readonly string[] }[
   { file: 'indexer', names: ['indexer'] },
   { file: 'miner', names: ['miner'] },
   { file: 'kv', names: ['kv'] },
+  { file: 'da', names: ['da'] },
+  { file: 'da-signer', names: ['da-signer'] },
+  { file: 'disperser', names: ['disperser'] },
+  { file: 'alt-da', names: ['alt-da'] },
+  { file: 'deposit', names: ['deposit'] },
+  { file: 'chat', names: ['chat'] },
+  { file: 'gateway', names: ['gateway'] },
+  { file: 'providers', names: ['providers'] },
+  { file: 'receipt', names: ['receipt'] },
+  { file: 'provider', names: ['provider'] },
   { file: 'deploy', names: ['deploy'] },
 ]
 

@@ -17,6 +17,8 @@ const devnetFileSchema = z.object({
   /** Nodes that hold the data together once. */
   nodesPerReplica: z.int(),
   replicas: z.int(),
+  /** What runs besides the chain and storage. */
+  services: z.array(z.enum(['da', 'compute'])).default([]),
 })
 
 /** `devnet.json`: what there is and where, for the command line and for people. */

@@ -3,7 +3,9 @@ import path from 'node:path'
 import { LOCAL_CHAIN_ID } from '#kit/chain/local-chain.ts'
 import type { DeployParametersInput } from '../deploy/parameters.ts'
 import { type DevnetAgent, localUrl, startAgent } from './agent.ts'
+import { computePortNames, providerAgent, registerProvider } from './compute-agents.ts'
 import { deployContracts } from './contracts.ts'
+import { daAgents, daPortNames, enterEpochOfSigners } from './da-agents.ts'
 import { type DevnetFile, readDevnetFile, writeDevnetFile } from './devnet-file.ts'
 import { claimDirectory } from './fresh.ts'
 import { type HealthTarget, jsonRpc, waitHealthy } from './health.ts'
@@ -13,7 +15,7 @@ import { takeDevnet } from './lock.ts'
 import { choosePorts } from './ports.ts'
 import { DevnetProcesses, stateOf } from './processes.ts'
 import { fillFirstPool } from './seed-data.ts'
-import { minerNamesOf, shapeOf, wantedPorts } from './shape.ts'
+import { type DevnetService, minerNamesOf, shapeOf, wantedPorts } from './shape.ts'
 import { indexerAgent, minerAgent, type NodePlan, nodeAgent, planMiners, planNodes } from './storage-agents.ts'
 import type { ProcessEvent } from './supervised-process.ts'
 
@@ -27,6 +29,8 @@ export interface DevnetParameters {
   replicas?: number | undefined
   /** How many miners to run, dealt out over the shards; `shards` for one each. Default 0. */
   miners?: number | 'shards' | undefined
+  /** What is run besides the chain and storage. Default: everything there is, or as it was. */
+  services?: readonly DevnetService[] | undefined
   /** Parameters of the contracts other than those of the local preset. For a new devnet only. */
   contracts?: Partial<DeployParametersInput> | undefined
   /** First of the ports; each is moved up when it is taken. Default 26700, or as they were. */
@@ -91,7 +95,12 @@ async function startParts({
   await endLeftovers({ file: layout.processesFile, say })
   const before = readDevnetFile(layout.devnetFile)
   const shape = shapeOf({ wanted: parameters, before })
-  const { ports, moved } = await choosePorts({ wanted: wantedPorts({ wanted: parameters, before, shape, others: [] }) })
+  const { services } = shape
+  const others = [
+    ...(services.includes('da') ? daPortNames : []),
+    ...(services.includes('compute') ? computePortNames : []),
+  ]
+  const { ports, moved } = await choosePorts({ wanted: wantedPorts({ wanted: parameters, before, shape, others }) })
   for (const { name, wanted, port } of moved) say(`port ${wanted} is taken: ${name} uses ${port}`)
   const urlOf = (name: string) => localUrl(ports[name] ?? 0)
 
@@ -119,7 +128,17 @@ async function startParts({
     ...nodes.map((node) => start(nodeAgent({ setting, node, nodes }))),
     start(indexerAgent({ setting, port: ports.indexer ?? 0, nodes })),
   ]
+  const portOf = (name: string) => ports[name] ?? 0
+  if (services.includes('compute')) {
+    const agent = await providerAgent({ setting, port: portOf('provider') })
+    await registerProvider({ setting, port: agent.port, model: agent.model, say })
+    targets.push(start(agent))
+  }
+  if (services.includes('da')) targets.push(...daAgents({ setting, port: portOf }).map(start))
   await waitHealthy({ targets, timeoutMs: readyTimeoutMs, signal })
+  if (services.includes('da')) {
+    await enterEpochOfSigners({ rpcUrl, signers: deployment.contracts.DASigners, say, signal })
+  }
   const miners = planMiners({
     ...{ nodes, names: minerNamesOf({ wanted: parameters, shape }) },
     port: (name) => ports[name] ?? 0,

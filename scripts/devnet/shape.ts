@@ -7,12 +7,13 @@ export const devnetServices = ['da', 'compute'] as const
 export type DevnetService = (typeof devnetServices)[number]
 
 /** What of a devnet stays as it was when it is started again. */
-export type DevnetShape = Pick<DevnetFile, 'nodesPerReplica' | 'replicas'>
+export type DevnetShape = Pick<DevnetFile, 'nodesPerReplica' | 'replicas' | 'services'>
 
 /** What is asked for; undefined is the default, or what was. */
 export interface WantedShape {
   nodesPerReplica?: number | undefined
   replicas?: number | undefined
+  services?: readonly DevnetService[] | undefined
   miners?: number | 'shards' | undefined
   portBase?: number | undefined
 }
@@ -39,7 +40,8 @@ export function shapeOf({ wanted, before }: { wanted: WantedShape; before: Devne
       details: { was: before.nodesPerReplica, asked: nodesPerReplica },
     })
   }
-  return { nodesPerReplica, replicas }
+  const services = [...(wanted.services ?? before?.services ?? devnetServices)]
+  return { nodesPerReplica, replicas, services }
 }
 
 /** The port each part would like to have. */

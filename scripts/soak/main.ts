@@ -65,7 +65,15 @@ async function soak({ seed, minutes, signal }: { seed: number; minutes: number; 
   const directory = join(await mkdtemp(join(tmpdir(), 'weightless-soak-')), 'devnet')
   const pids = new Map<string, number>()
   const devnet = await startDevnet({
-    ...{ directory, nodesPerReplica: 1, replicas: NODES, miners: MINERS, portBase: 40_000, readyTimeoutMs: 120_000 },
+    ...{
+      directory,
+      nodesPerReplica: 1,
+      replicas: NODES,
+      miners: MINERS,
+      services: [],
+      portBase: 40_000,
+      readyTimeoutMs: 120_000,
+    },
     contracts: {
       blocksPerEpoch: EPOCH_BLOCKS,
       mineWindowBlocks: EPOCH_BLOCKS - 10,

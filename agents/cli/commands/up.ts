@@ -4,6 +4,7 @@ import { confirm, isCancel } from '@clack/prompts'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { WeightlessError } from '#protocol/error.ts'
 import type { Devnet } from '#scripts/devnet/devnet.ts'
+import type { DevnetService } from '#scripts/devnet/shape.ts'
 import type { ProcessEvent } from '#scripts/devnet/supervised-process.ts'
 import type { CliIo } from '../io.ts'
 import { type GlobalOptions, readOptions } from '../options.ts'
@@ -14,6 +15,7 @@ interface UpOptions extends GlobalOptions {
   replicas?: number
   portBase?: number
   mine?: boolean
+  only?: string
   timeout: number
   fresh?: boolean
   yes?: boolean
@@ -25,7 +27,7 @@ const defaultDirectory = '.weightless'
 export function register(program: Command, io: CliIo): void {
   program
     .command('up')
-    .description('run a local network: a chain with the contracts, storage nodes and an indexer, until Ctrl-C')
+    .description('run a local network: chain, contracts, storage, data availability, compute; until Ctrl-C')
     .option('--dir <path>', 'where its data lies; a later `up` goes on with it', defaultDirectory)
     .addOption(new Option('--nodes <count>', 'storage nodes, each with one shard (default 2)').argParser(integer))
     .addOption(new Option('--replicas <count>', 'how many times all data is held (default 1)').argParser(integer))
@@ -33,7 +35,8 @@ export function register(program: Command, io: CliIo): void {
     .addOption(
       new Option('--port-base <port>', 'first port; taken ones are passed over (default 26700)').argParser(integer),
     )
-    .addOption(new Option('--timeout <seconds>', 'how long it may take to be ready').argParser(integer).default(60))
+    .addOption(new Option('--timeout <seconds>', 'how long it may take to be ready').argParser(integer).default(120))
+    .option('--only <services>', 'besides storage only these: da, compute, or none (default da,compute)')
     .option('--mine', 'also run a miner for every shard, and show what it earns')
     .option('--fresh', 'delete what an earlier run left and start anew')
     .option('-y, --yes', 'do not ask before deleting')
@@ -58,6 +61,7 @@ async function up(options: UpOptions, io: CliIo): Promise<void> {
       replicas: options.replicas,
       portBase: options.portBase,
       miners: options.mine === true ? 'shards' : 0,
+      services: servicesOf(options.only),
       readyTimeoutMs: options.timeout * 1000,
       say: io.info,
       onProcess: (event) => sayProcess({ event, io }),
@@ -139,6 +143,8 @@ function sayProcess({ event, io }: { event: ProcessEvent; io: CliIo }): void {
 function readyText({ devnet, directory, io }: { devnet: Devnet; directory: string; io: CliIo }): string[] {
   const { file, resumed } = devnet
   const command = commandPrefix({ directory, io })
+  const has = (service: DevnetService) => file.services.includes(service)
+  const portUrl = (name: string) => `http://127.0.0.1:${file.ports[name]}`
   const row = (name: string, url: string, note = '') => `  ${name.padEnd(10)} ${url}${note}`
   return [
     '',
@@ -147,6 +153,13 @@ function readyText({ devnet, directory, io }: { devnet: Devnet; directory: strin
     row('chain', file.rpcUrl, `   id ${file.chainId}`),
     row('indexer', file.indexerUrl, '   also serves files: GET /file?root=ROOT'),
     ...file.nodes.map(({ name, url, shard }) => row(name, url, `   shard ${shard}`)),
+    ...(has('da')
+      ? [
+          row('disperser', portUrl('disperser'), `   gRPC ${portUrl('disperser grpc').slice('http://'.length)}`),
+          row('alt-da', portUrl('alt-da'), '   for op-stack chains'),
+        ]
+      : []),
+    ...(has('compute') ? [row('provider', portUrl('provider'), '   OpenAI API, paid by voucher')] : []),
     row('Flow', file.contracts.Flow ?? ''),
     '',
     'Try, in another terminal:',
@@ -154,10 +167,26 @@ function readyText({ devnet, directory, io }: { devnet: Devnet; directory: strin
     `  ${command} upload README.md`,
     `  ${command} download ROOT -o copy.md`,
     `  ${command} status`,
+    ...(has('da') ? [`  ${command} da put README.md`] : []),
+    ...(has('compute') ? [`  ${command} deposit 3`, `  ${command} chat "What is Weightless?"`] : []),
     '',
     `Data, configuration and logs: ${shortPath({ directory, io })}`,
     'Ctrl-C stops it; the data stays.',
   ]
+}
+
+/** Undefined: as it was, or everything. */
+function servicesOf(only: string | undefined): DevnetService[] | undefined {
+  if (only === undefined) return undefined
+  const names = only === 'none' ? [] : only.split(',').map((name) => name.trim())
+  return names.map((name) => {
+    if (name === 'da' || name === 'compute') return name
+    throw new WeightlessError({
+      code: 'CLI_USAGE',
+      message: `--only does not know ${name}`,
+      fix: 'give da, compute, both with a comma, or none',
+    })
+  })
 }
 
 function shortPath({ directory, io }: { directory: string; io: CliIo }): string {
