@@ -2,6 +2,7 @@ import { chmodSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Database, openDatabase } from '#kit/sqlite.ts'
 import type { Hash, Hex } from '#protocol/hex.ts'
+import { MIGRATIONS, type ReceiptRow, type RequestRow } from './book-tables.ts'
 import type { RequestTerms } from './receipt-fee.ts'
 
 /** Whose vouchers for whom, on which chain: everything in the book is kept by this. */
@@ -40,39 +41,6 @@ export interface LostRequest {
   readonly chatId: string | undefined
 }
 
-const MIGRATIONS = [
-  `create table account (
-     id integer primary key,
-     chain_id integer not null, contract text not null, user text not null, provider text not null,
-     billed_wei text not null default '0', signed_wei text not null default '0',
-     unique (chain_id, contract, user, provider)
-   ) strict;
-   create table request (
-     id integer primary key,
-     account integer not null references account (id),
-     request_hash text not null, max_fee_wei text not null, fee_wei text,
-     body_bytes integer not null, max_tokens integer not null,
-     input_price_wei text not null, output_price_wei text not null,
-     state text not null check (state in ('open', 'settled', 'failed', 'lost')),
-     chat_id text, created_ms integer not null
-   ) strict;
-   create index request_of_account on request (account, state);
-   create table receipt (
-     id integer primary key,
-     account integer not null references account (id),
-     chat_id text not null, digest text not null, nonce text not null, signer text not null,
-     model text not null, verified integer not null, checks text not null, json text not null,
-     fee_wei text not null, created_ms integer not null,
-     unique (account, nonce)
-   ) strict;
-   create index receipt_chat on receipt (chat_id);
-   create table performance (
-     provider text primary key,
-     first_token_ms real, tokens_per_second real,
-     successes integer not null default 0, failures integer not null default 0, last_failure_ms integer
-   ) strict;`,
-]
-
 /** A request still open after this belongs to a process that is gone. */
 const STALE_MS = 3_600_000
 
@@ -82,9 +50,15 @@ const STALE_MS = 3_600_000
  */
 export class ComputeBook {
   readonly #db: Database
+  readonly #accounts = new Map<string, number>()
 
+  /**
+   * Only what is signed must survive a power cut (see {@link reserve}); what else is lost then is found again with the
+   * help of the provider's receipts, so it need not wait for the disk.
+   */
   private constructor(db: Database) {
     this.#db = db
+    db.exec('pragma synchronous = normal')
   }
 
   static open({ dir }: { dir: string }): ComputeBook {
@@ -96,7 +70,7 @@ export class ComputeBook {
 
   /** What is known of an account; zeros where nothing is. */
   account(key: BookKey): BookAccount {
-    return this.#db.transaction(() => this.#read(this.#accountId(key)))
+    return this.#read(this.#accountId(key))
   }
 
   /** Whether this book has ever signed for the account. */
@@ -126,8 +100,8 @@ export class ComputeBook {
   ): Reservation {
     const { requestHash, maxFeeWei, nowMs, terms } = request
     const { bodyBytes, maxTokens, inputPriceWei, outputPriceWei } = terms
-    return this.#db.transaction(() => {
-      const account = this.#accountId(key)
+    const account = this.#accountId(key)
+    return this.#durably(() => {
       this.#db.run(
         "update request set state = 'lost' where account = ? and state = 'open' and created_ms < ?",
         ...[account, nowMs - STALE_MS],
@@ -148,7 +122,7 @@ export class ComputeBook {
 
   /** The voucher of a request under way, anew: after books were put right. */
   renew(key: BookKey, id: number): bigint {
-    return this.#db.transaction(() => {
+    return this.#durably(() => {
       const account = this.#accountId(key)
       const { billedWei, signedWei, openWei } = this.#read(account)
       const row = this.#db.get<{ state: string }>('select state from request where id = ?', id)
@@ -269,12 +243,27 @@ export class ComputeBook {
     this.#db.close()
   }
 
+  /** A transaction that is on the disk when this returns. */
+  #durably<T>(work: () => T): T {
+    this.#db.exec('pragma synchronous = full')
+    try {
+      return this.#db.transaction(work)
+    } finally {
+      this.#db.exec('pragma synchronous = normal')
+    }
+  }
+
   #accountId({ chainId, contract, user, provider }: BookKey): number {
-    const values = [chainId, contract.toLowerCase(), user.toLowerCase(), provider.toLowerCase()]
+    const values = [chainId, ...[contract, user, provider].map((address) => address.toLowerCase())]
+    const name = values.join()
+    const known = this.#accounts.get(name)
+    if (known !== undefined) return known
     const columns = '(chain_id, contract, user, provider)'
     this.#db.run(`insert into account ${columns} values (?, ?, ?, ?) on conflict ${columns} do nothing`, ...values)
     const where = 'chain_id = ? and contract = ? and user = ? and provider = ?'
-    return this.#db.get<{ id: number }>(`select id from account where ${where}`, ...values)?.id ?? 0
+    const id = this.#db.get<{ id: number }>(`select id from account where ${where}`, ...values)?.id ?? 0
+    this.#accounts.set(name, id)
+    return id
   }
 
   #read(id: number): BookAccount {
@@ -368,33 +357,6 @@ export interface PerformanceNote {
   firstTokenMs?: number | undefined
   tokensPerSecond?: number | undefined
   nowMs: number
-}
-
-interface RequestRow {
-  id: number
-  request_hash: string
-  max_fee_wei: string
-  body_bytes: number
-  max_tokens: number
-  input_price_wei: string
-  output_price_wei: string
-  chat_id: string | null
-}
-
-interface ReceiptRow {
-  chain_id: number
-  contract: string
-  user: string
-  provider: string
-  chat_id: string
-  digest: string
-  signer: string
-  model: string
-  verified: number
-  checks: string
-  json: string
-  fee_wei: string
-  created_ms: number
 }
 
 function max(a: bigint, b: bigint): bigint {
