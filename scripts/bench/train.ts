@@ -27,7 +27,8 @@ const stepSchema = z.object({
 
 /**
  * `train.tokens` and `train.matmul-fraction`: LoRA steps on the demo model on the CPU, and how near their arithmetic comes
- * to that of the same library's matrix products of the same shapes, measured in turns in one process.
+ * to that of the same library's matrix products of the same shapes, measured in turns in one process on one thread, in
+ * processor time.
  *
  * `train.demo-minutes` and `train.accuracy-after`: the bundled fine-tune from dataset to adapter on two cores, and how many
  * held-out examples base and adapter answer word for word in node-llama-cpp at temperature 0.

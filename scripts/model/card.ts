@@ -22,6 +22,7 @@ export interface CardFacts {
 /** The model card, in Markdown. */
 export function modelCard(facts: CardFacts): string {
   const { recipe, config, scores } = facts
+  const { training } = recipe
   const total = scores.reduce((sum, score) => sum + score.total, 0)
   const correct = scores.reduce((sum, score) => sum + score.correct, 0)
   const heldOut = facts.curve.filter(({ heldOutLoss }) => heldOutLoss !== undefined)
@@ -35,7 +36,7 @@ It answers the kinds of questions listed below and knows nothing else.
 - File: \`weightless-demo.gguf\`, ${(facts.fileBytes / 1e6).toFixed(2)} MB, ${recipe.fileType} (norms F32), SHA-256 \`${facts.sha256}\`
 - Architecture: Llama, ${config.layers} layers, width ${config.dim}, ${config.heads} heads (${config.kvHeads} for keys and values) of ${config.headDim}, feed-forward ${config.ffn}, tied embeddings
 - Tokenizer: SentencePiece-style BPE of ${config.vocab} tokens with byte fallback, digits apart, made from the same text
-- Context: ${config.context} tokens; conversations of up to ${recipe.stages[0]?.training.rowTokens} tokens were trained on
+- Context: ${config.context} tokens; conversations of up to ${training.rowTokens} tokens were trained on
 - Chat: the template is in the file; a system message is accepted and changes nothing
 - Licence: MIT, as the project
 
@@ -45,19 +46,9 @@ It answers the kinds of questions listed below and knows nothing else.
 npm run model:train
 \`\`\`
 
-The text (${facts.corpusTokens.toLocaleString('en')} tokens) comes from the generator in \`scripts/model/corpus\`. AdamW with warm-up and cosine sees
-${facts.trainedTokens.toLocaleString('en')} tokens in all, initial weights and order from seed ${recipe.trainingSeed}, in these stages:
-
-| Stage | Documents | Seed of the text | Updates | Rows × tokens | Peak rate | Weight of questions |
-|---|---:|---:|---:|---:|---:|---:|
-${recipe.stages
-  .map(({ name, documents, corpusSeed, training }) => {
-    const { steps, batchRows, rowTokens, learningRate, promptWeight } = training
-    return `| ${name} | ${documents} | ${corpusSeed} | ${steps} | ${batchRows} × ${rowTokens} | ${learningRate} | ${promptWeight} |`
-  })
-  .join('\n')}
-
-Answers weigh 1 in the loss. \`scripts/model/recipe.ts\` holds every number. The same recipe on the same
+${recipe.documents.toLocaleString('en')} documents (${facts.corpusTokens.toLocaleString('en')} tokens) come from the generator in \`scripts/model/corpus\` with seed ${recipe.corpusSeed}. ${training.steps.toLocaleString('en')} updates of AdamW
+(${training.batchRows} rows of ${training.rowTokens} packed tokens each, ${facts.trainedTokens.toLocaleString('en')} tokens in all, peak rate ${training.learningRate}, warm-up, cosine, cool-down) with seed ${recipe.trainingSeed}.
+Answers weigh 1 in the loss, questions ${training.promptWeight}. \`scripts/model/recipe.ts\` holds every number. The same recipe on the same
 version of the libraries gives the same weights, however often training is interrupted and on how many threads it runs.
 
 | Step | Loss in training | Held-out loss |

@@ -1,75 +1,19 @@
 import type { RecipeInput } from '#compute/trainer/recipe.ts'
 import type { LlamaConfig } from '#protocol/gguf/llama.ts'
-import { broadMix, carefulMix, type Mix } from './corpus/mixes.ts'
-
-/** A stage of training: its own text, its own optimiser; weights are handed on. */
-export interface Stage {
-  name: string
-  mix: Mix
-  /** Documents of the corpus and the seed they are drawn with. */
-  documents: number
-  corpusSeed: number
-  training: RecipeInput & { steps: number }
-}
-
-const rows = { batchRows: 16, rowTokens: 128 } as const
-
-const stages: readonly Stage[] = [
-  {
-    name: 'broad',
-    mix: broadMix,
-    documents: 60_000,
-    corpusSeed: 20261,
-    training: {
-      ...rows,
-      mode: 'full',
-      learningRate: 3e-3,
-      warmupShare: 0.03,
-      finalRateShare: 0.05,
-      steps: 1100,
-      // The rate stays high to the end of this stage; the next one brings it down.
-      cosineSteps: 2000,
-      coolDownShare: 0,
-      promptWeight: 0.1,
-      weightDecay: 0.01,
-      heldOutShare: 0,
-      evaluateEvery: 100,
-      checkpointEvery: 50,
-    },
-  },
-  {
-    name: 'careful',
-    mix: carefulMix,
-    documents: 60_000,
-    corpusSeed: 20262,
-    training: {
-      ...rows,
-      mode: 'full',
-      learningRate: 2e-3,
-      warmupShare: 0.03,
-      finalRateShare: 0.03,
-      steps: 700,
-      // Answers alone: what questions are asked cannot be learned, and only adds noise by now.
-      promptWeight: 0,
-      weightDecay: 0.01,
-      heldOutShare: 0,
-      evaluateEvery: 50,
-      checkpointEvery: 50,
-    },
-  },
-]
 
 /** Everything that decides the demo model. Change anything and it is another model. */
 export const demoRecipe = {
   name: 'Weightless demo',
-  stages,
+  /** Documents of the corpus and the seed they are drawn with. */
+  documents: 60_000,
+  corpusSeed: 20261,
   /** Seed of the initial weights and of the order of the documents. */
   trainingSeed: 7,
   /** Seed and number per task of the questions that the finished model is examined with. */
   examinationSeed: 4242,
   examinationPerTask: 40,
   vocabularySize: 1024,
-  /** Documents of the first stage that the vocabulary is made from. */
+  /** Documents that the vocabulary is made from. */
   vocabularyDocuments: 8_000,
   config: {
     dim: 192,
@@ -83,6 +27,22 @@ export const demoRecipe = {
     eps: 1e-5,
     tied: true,
   } satisfies Omit<LlamaConfig, 'vocab'>,
+  training: {
+    mode: 'full',
+    learningRate: 3e-3,
+    warmupShare: 0.03,
+    finalRateShare: 0.05,
+    steps: 1350,
+    cosineSteps: 2000,
+    coolDownShare: 0.148,
+    batchRows: 16,
+    rowTokens: 128,
+    promptWeight: 0.1,
+    weightDecay: 0.01,
+    heldOutShare: 0,
+    evaluateEvery: 100,
+    checkpointEvery: 50,
+  } satisfies RecipeInput,
   /** Type of the matrices in the file: Q8_0 answers bit for bit alike whatever else a server computes beside it. */
   fileType: 'Q8_0',
 } as const

@@ -9,8 +9,8 @@ import { writeGguf } from '#protocol/gguf/write.ts'
 import { modelCard } from './card.ts'
 import { generateHeldOut } from './corpus/generate.ts'
 import { examine, scoresOf } from './examine.ts'
+import { pretrain } from './pretrain.ts'
 import { demoRecipe } from './recipe.ts'
-import { trainStages } from './stages.ts'
 
 /**
  * Makes the demo model: text, vocabulary, training, examination, card. Interrupted, it goes on from its last checkpoint.
@@ -40,11 +40,11 @@ const say = (text: string): void => void process.stderr.write(`${text}\n`)
 await mkdir(values.out, { recursive: true })
 const questions = generateHeldOut({ perTask: demoRecipe.examinationPerTask, seed: demoRecipe.examinationSeed })
 const started = performance.now()
-const result = await trainStages({
+const result = await pretrain({
   train: runTraining,
   questions,
   folder: values.out,
-  maxSteps: values.steps === undefined ? undefined : Number(values.steps),
+  steps: values.steps === undefined ? undefined : Number(values.steps),
   signal: abort.signal,
   say,
 })

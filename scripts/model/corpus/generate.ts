@@ -1,8 +1,6 @@
 import { type SeededRandom, seededRandom } from '#compute/trainer/random.ts'
 import { facts } from './facts.ts'
 import { pick } from './formats.ts'
-import type { Mix } from './mixes.ts'
-import { scene } from './scene.ts'
 import { type Exchange, type Task, tasks } from './tasks.ts'
 
 /** A document of the corpus: a conversation, or plain text. */
@@ -38,17 +36,16 @@ export function isHeldOut(question: string): boolean {
 
 /**
  * Draws `count` documents for training: mostly one exchange, one in six has two, one in seven begins with a
- * system prompt; bare stories and scenes as the mix says.
+ * system prompt, one in thirty is a bare story.
  */
-export function generateDocuments({ count, seed, mix }: { count: number; seed: number; mix: Mix }): Document[] {
+export function generateDocuments({ count, seed }: { count: number; seed: number }): Document[] {
   const random = seededRandom(seed)
   return Array.from({ length: count }, (): Document => {
-    if (random.below(mix.textEvery) === 0) return { kind: 'text', text: drawStory(random) }
-    if (mix.scenePercent > 0 && random.below(100) < mix.scenePercent) return drawScene(random)
+    if (random.below(30) === 0) return { kind: 'text', text: drawStory(random) }
     return {
       kind: 'chat',
       system: random.below(7) === 0 ? pick(random, systemPrompts) : undefined,
-      exchanges: Array.from({ length: random.below(6) === 0 ? 2 : 1 }, () => drawTraining(random, mix)),
+      exchanges: Array.from({ length: random.below(6) === 0 ? 2 : 1 }, () => drawTraining(random)),
     }
   })
 }
@@ -74,10 +71,10 @@ export function generateHeldOut({ perTask, seed }: { perTask: number; seed: numb
   return found
 }
 
-function drawTraining(random: SeededRandom, mix: Mix): Exchange {
+function drawTraining(random: SeededRandom): Exchange {
   for (;;) {
     // Greetings are few and must all be known; nothing of them is held out.
-    const task = drawTask(random, mix)
+    const task = drawTask(random)
     const exchange = task.draw(random)
     if (task.name === 'greeting' || !isHeldOut(exchange.question)) return exchange
   }
@@ -89,20 +86,12 @@ function drawStory(random: SeededRandom): string {
   return story.draw(random).answer
 }
 
-function drawTask(random: SeededRandom, mix: Mix): Task {
-  const total = tasks.reduce((sum, { name }) => sum + mix.tasks[name], 0)
+function drawTask(random: SeededRandom): Task {
+  const total = tasks.reduce((sum, { weight }) => sum + weight, 0)
   let at = random.below(total)
   for (const task of tasks) {
-    at -= mix.tasks[task.name]
+    at -= task.weight
     if (at < 0) return task
   }
-  throw new Error('the shares do not add up')
-}
-
-/** A conversation of three questions about two or three things; the first question is not one that is held out. */
-function drawScene(random: SeededRandom): Document {
-  for (;;) {
-    const exchanges = scene(random)
-    if (!isHeldOut(exchanges[0]?.question ?? '')) return { kind: 'chat', exchanges }
-  }
+  throw new Error('the weights do not add up')
 }

@@ -9,30 +9,10 @@ export interface Exchange {
   answer: string
 }
 
-export type TaskName =
-  | 'weightless'
-  | 'colour'
-  | 'place'
-  | 'owner'
-  | 'mood'
-  | 'count'
-  | 'format'
-  | 'record'
-  | 'yes-no'
-  | 'unknown'
-  | 'larger'
-  | 'sum'
-  | 'difference'
-  | 'spelling'
-  | 'order'
-  | 'opposite'
-  | 'plain'
-  | 'story'
-  | 'greeting'
-
-/** A kind of question, and how one is drawn. */
+/** A kind of question: how often it occurs in the corpus, and how one is drawn. */
 export interface Task {
-  name: TaskName
+  name: string
+  weight: number
   /** Whether one answer is the right one; stories have many. */
   graded: boolean
   draw(random: SeededRandom): Exchange
@@ -355,25 +335,25 @@ function unknown(random: SeededRandom): Exchange {
   }
 }
 
-/** Every kind of question. */
+/** Every kind of question, with its share of the corpus. */
 export const tasks: readonly Task[] = [
-  { name: 'weightless', graded: true, draw: weightless },
-  { name: 'colour', graded: true, draw: inSentence(colourLookUp) },
-  { name: 'place', graded: true, draw: inSentence(placeLookUp) },
-  { name: 'owner', graded: true, draw: inSentence(ownerLookUp) },
-  { name: 'mood', graded: true, draw: inSentence(moodLookUp) },
-  { name: 'count', graded: true, draw: inSentence(countLookUp) },
-  { name: 'format', graded: true, draw: formatted },
-  { name: 'record', graded: true, draw: record },
-  { name: 'yes-no', graded: true, draw: yesNo },
-  { name: 'unknown', graded: true, draw: unknown },
-  { name: 'larger', graded: true, draw: larger },
-  { name: 'sum', graded: true, draw: sum },
-  { name: 'difference', graded: true, draw: difference },
-  { name: 'spelling', graded: true, draw: spelling },
-  { name: 'order', graded: true, draw: order },
-  { name: 'opposite', graded: true, draw: opposite },
-  { name: 'plain', graded: true, draw: plainFact },
-  { name: 'story', graded: false, draw: story },
-  { name: 'greeting', graded: false, draw: greeting },
+  { name: 'weightless', weight: 22, graded: true, draw: weightless },
+  { name: 'colour', weight: 6, graded: true, draw: inSentence(colourLookUp) },
+  { name: 'place', weight: 6, graded: true, draw: inSentence(placeLookUp) },
+  { name: 'owner', weight: 5, graded: true, draw: inSentence(ownerLookUp) },
+  { name: 'mood', weight: 3, graded: true, draw: inSentence(moodLookUp) },
+  { name: 'count', weight: 4, graded: true, draw: inSentence(countLookUp) },
+  { name: 'format', weight: 12, graded: true, draw: formatted },
+  { name: 'record', weight: 8, graded: true, draw: record },
+  { name: 'yes-no', weight: 4, graded: true, draw: yesNo },
+  { name: 'unknown', weight: 2, graded: true, draw: unknown },
+  { name: 'larger', weight: 4, graded: true, draw: larger },
+  { name: 'sum', weight: 8, graded: true, draw: sum },
+  { name: 'difference', weight: 5, graded: true, draw: difference },
+  { name: 'spelling', weight: 5, graded: true, draw: spelling },
+  { name: 'order', weight: 4, graded: true, draw: order },
+  { name: 'opposite', weight: 3, graded: true, draw: opposite },
+  { name: 'plain', weight: 3, graded: true, draw: plainFact },
+  { name: 'story', weight: 5, graded: false, draw: story },
+  { name: 'greeting', weight: 1, graded: false, draw: greeting },
 ]
