@@ -27,21 +27,37 @@ export interface UpProcess {
   readonly exited: Promise<number | null>
 }
 
-const readyMs = 90_000
+const readyMs = 150_000
 
 /** Starts `weightless up` and waits until it is ready. */
 export async function startUp({
   directory,
   portBase,
+  only = 'none',
   args = [],
 }: {
   directory: string
   portBase: number
+  /** Services besides storage. */
+  only?: string
   args?: readonly string[]
 }): Promise<UpProcess> {
   const child = spawn(
     process.execPath,
-    [cli, 'up', '--json', '--dir', directory, '--port-base', String(portBase), '--timeout', '80', ...args],
+    [
+      cli,
+      'up',
+      '--json',
+      '--dir',
+      directory,
+      '--port-base',
+      String(portBase),
+      '--timeout',
+      '140',
+      '--only',
+      only,
+      ...args,
+    ],
     { cwd: repository, env: commandEnvironment(), stdio: ['ignore', 'pipe', 'pipe'], detached: true },
   )
   let stderr = ''
@@ -89,10 +105,13 @@ export interface CommandOutcome {
 }
 
 /** Runs `weightless` with these arguments to its end. */
-export async function weightless(args: readonly string[], { cwd = repository } = {}): Promise<CommandOutcome> {
+export async function weightless(
+  args: readonly string[],
+  { cwd = repository, env = {} }: { cwd?: string; env?: Record<string, string> } = {},
+): Promise<CommandOutcome> {
   const child = spawn(process.execPath, [cli, ...args], {
     cwd,
-    env: commandEnvironment(),
+    env: { ...commandEnvironment(), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const outcome = { stdout: '', stderr: '' }
