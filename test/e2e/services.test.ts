@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import OpenAI from 'openai'
+import { openDisperserClient } from '#client/da/disperser-client.ts'
 import { isSameProcess } from '#scripts/devnet/process-identity.ts'
-import { openGrpcClient } from '../agents/da-disperser/harness.ts'
 import {
   devnetProcesses,
   repository,
@@ -77,7 +77,7 @@ describe('the services of a local network', () => {
     const alt = await fetch(`${urlOf('alt-da')}/get/0x${key}`)
     assert.equal(alt.status, 200)
     assert.ok(Buffer.from(await alt.arrayBuffer()).equals(content), 'by the op-stack server')
-    const grpc = openGrpcClient(urlOf('disperser grpc').slice('http://'.length))
+    const grpc = openDisperserClient(urlOf('disperser grpc').slice('http://'.length))
     const storage_root = Buffer.from(root.slice(2), 'hex')
     const reply = await grpc.call('RetrieveBlob', { storage_root, epoch, quorum_id: 0 })
     grpc.close()

@@ -1,4 +1,3 @@
-import { join } from 'node:path'
 import {
   type GrpcObject,
   loadPackageDefinition,
@@ -10,6 +9,7 @@ import {
 } from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
 import type { Logger } from '#kit/log.ts'
+import { DISPERSER_PROTO_FILE } from '#protocol/da/disperser-proto.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import { toHex } from '#protocol/hex.ts'
 import type { Disperser } from './disperser.ts'
@@ -117,11 +117,8 @@ export function createGrpcServer({
   }
 }
 
-/** The path of the protocol file, for clients made from it. */
-export const PROTO_FILE = join(import.meta.dirname, 'disperser.proto')
-
 function serviceOf() {
-  const definition = loadSync(PROTO_FILE, { keepCase: true, longs: String, enums: String, defaults: true })
+  const definition = loadSync(DISPERSER_PROTO_FILE, { keepCase: true, longs: String, enums: String, defaults: true })
   const disperser = loadPackageDefinition(definition).disperser as GrpcObject
   return (disperser.Disperser as ServiceClientConstructor).service
 }

@@ -2,20 +2,21 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { status } from '@grpc/grpc-js'
 import { entranceAbi } from '#client/da/abi.ts'
+import { type DisperserClient, openDisperserClient } from '#client/da/disperser-client.ts'
 import type { RunningDisperser } from '#da/disperser/main.ts'
 import { fromHex, type Hash, toHex } from '#protocol/hex.ts'
 import { headNumber, mine } from '../../chain.ts'
 import { accountOf, type DaNet, openNet, seededBytes, until } from '../da-signer/harness.ts'
-import { DISPERSER_ACCOUNT, type GrpcClient, openDisperser, openGrpcClient } from './harness.ts'
+import { DISPERSER_ACCOUNT, openDisperser } from './harness.ts'
 
 let net: DaNet
 let running: RunningDisperser
-let grpc: GrpcClient
+let grpc: DisperserClient
 
 before(async () => {
   net = await openNet()
   running = await openDisperser(net)
-  grpc = openGrpcClient(running.grpcAddress)
+  grpc = openDisperserClient(running.grpcAddress)
 })
 
 after(async () => {

@@ -1,7 +1,4 @@
 import { join } from 'node:path'
-import { credentials, type GrpcObject, loadPackageDefinition, type ServiceClientConstructor } from '@grpc/grpc-js'
-import { loadSync } from '@grpc/proto-loader'
-import { PROTO_FILE } from '#da/disperser/grpc.ts'
 import {
   type DisperserConfigInput,
   disperserConfigSchema,
@@ -36,30 +33,4 @@ export async function openDisperser(
   })
   const log = process.env.DA_TEST_LOG ? createLog({ name, level: 'debug' }) : silentLog()
   return startDisperser(config, { log, account: accountOf(DISPERSER_ACCOUNT) })
-}
-
-/** A client made from the protocol file, as those of other languages are. */
-export interface GrpcClient {
-  call(method: string, request: object): Promise<Record<string, unknown>>
-  close(): void
-}
-
-export function openGrpcClient(address: string): GrpcClient {
-  const definition = loadSync(PROTO_FILE, { keepCase: true, longs: Number, enums: String, defaults: true })
-  const { Disperser } = loadPackageDefinition(definition).disperser as GrpcObject
-  const limit = { 'grpc.max_receive_message_length': 2 ** 26, 'grpc.max_send_message_length': 2 ** 26 }
-  const client = new (Disperser as ServiceClientConstructor)(address, credentials.createInsecure(), limit)
-  return {
-    call: (method, request) =>
-      new Promise((resolve, reject) => {
-        const deadline = { deadline: Date.now() + 30_000 }
-        const work = client[method]?.bind(client) as (
-          request: object,
-          options: object,
-          callback: (error: Error | null, reply: Record<string, unknown>) => void,
-        ) => void
-        work(request, deadline, (error, reply) => (error === null ? resolve(reply) : reject(error)))
-      }),
-    close: () => client.close(),
-  }
 }
