@@ -93,7 +93,7 @@ export interface DaConnection {
   cached<T>(kind: string, key: string, make: () => Promise<T>): Promise<T>
   /** Forgets what is kept of a kind. */
   forget(kind: string): void
-  /** Runs `work` after all earlier work with the same key: transactions of one account go out one by one. */
+  /** Runs `work` after all earlier work with the same key: transactions of one account, dispersals of one blob. */
   exclusively<T>(key: string, work: () => Promise<T>): Promise<T>
   /** Ends connections and threads. Actions under way fail. */
   close(): Promise<void>
@@ -167,8 +167,12 @@ export function openDaConnection(parameters: DaConnectionParameters): DaConnecti
     exclusively: async (key, work) => {
       const before = turns.get(key) ?? Promise.resolve()
       const mine = before.then(work, work)
-      const settled = mine.catch(() => {})
+      const settled = mine.then(
+        () => {},
+        () => {},
+      )
       turns.set(key, settled)
+      void settled.then(() => turns.get(key) === settled && turns.delete(key))
       return mine
     },
     close: async () => {

@@ -62,9 +62,22 @@ export async function disperse(connection: DaConnection, parameters: DispersePar
 }
 
 /** {@link disperse} for a blob that is encoded already. It stays the caller's to release. */
-export async function disperseEncoded(
+export function disperseEncoded(
   connection: DaConnection,
-  parameters: Omit<DisperseParameters, 'data'> & { encoded: EncodedBlob },
+  parameters: DisperseEncodedParameters,
+): Promise<DisperseReturnType> {
+  // Equal blobs one after the other: the second finds the certificate of the first.
+  const key = `blob/${parameters.encoded.commitment.dataRoot}`
+  return connection.exclusively(key, () => disperseNow(connection, parameters))
+}
+
+export interface DisperseEncodedParameters extends Omit<DisperseParameters, 'data'> {
+  encoded: EncodedBlob
+}
+
+async function disperseNow(
+  connection: DaConnection,
+  parameters: DisperseEncodedParameters,
 ): Promise<DisperseReturnType> {
   const { encoded, signal, onEvent } = parameters
   const { dataRoot } = encoded.commitment
@@ -113,7 +126,7 @@ async function existingBlob(
 
 async function pay(
   connection: DaConnection,
-  { encoded, retentionEpochs, stages, signal, onEvent }: Omit<DisperseParameters, 'data'> & { encoded: EncodedBlob },
+  { encoded, retentionEpochs, stages, signal, onEvent }: DisperseEncodedParameters,
 ): Promise<SubmittedBlob> {
   if (stages !== undefined) return stages.submit(encoded.commitment)
   const [submission] = await submitBlobs(connection, {

@@ -72,3 +72,35 @@ test('the status tells of rows, stake and signatures', async () => {
   const signed = net.signers.reduce((sum, { status }) => sum + status().blobs.signed, 0)
   assert.ok(signed >= 6, `two thirds of the signers signed each of two blobs, ${signed} did`)
 })
+
+// Many dispersals of one account at once are all certified and can all be read.
+test('one account disperses many blobs at once', async () => {
+  const client = net.client()
+  const blobs = Array.from({ length: 6 }, (_, i) => seededBytes(40 + (i % 5), 1_000 + i))
+  const done = await Promise.all(blobs.map((data) => client.disperse({ data })))
+  const reader = net.client({ accountIndex: 9 })
+  for (const [i, { certificate }] of done.entries()) {
+    const { data } = await reader.retrieve({ dataRoot: certificate.dataRoot, epoch: certificate.epoch })
+    assert.deepEqual(Buffer.from(data), Buffer.from(blobs[i] ?? []))
+  }
+})
+
+// The same blob dispersed twice at the same moment is paid once: by one client, and by two that do not know each other.
+test('a blob dispersed twice at once is paid once', async () => {
+  const client = net.client()
+  const data = seededBytes(60, 5_000)
+  const { feeWei: price } = await client.quote({ sizeBytes: data.length })
+  const before = await entranceBalance()
+  const [one, two] = await Promise.all([client.disperse({ data }), client.disperse({ data })])
+  assert.equal(one.certificate.dataRoot, two.certificate.dataRoot)
+  assert.deepEqual([one.existed, two.existed].sort(), [false, true])
+  assert.equal((await entranceBalance()) - before, price)
+  const other = seededBytes(61, 5_000)
+  await Promise.all([client, net.client({ accountIndex: 9 })].map((each) => each.disperse({ data: other })))
+  assert.equal((await entranceBalance()) - before, 2n * price)
+})
+
+async function entranceBalance(): Promise<bigint> {
+  const chain = await net.client().connection.chain()
+  return chain.client.getBalance({ address: net.contracts.entrance })
+}

@@ -141,9 +141,9 @@ export async function epochOf(net: DaNet): Promise<number> {
   return epoch
 }
 
-/** Waits until a condition holds, for at most 20 s. */
+/** Waits until a condition holds, for at most 30 s. */
 export async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  const giveUpAt = Date.now() + 20_000
+  const giveUpAt = Date.now() + 30_000
   while (!(await holds())) {
     if (Date.now() > giveUpAt) throw new Error(`waited too long for ${what}`)
     await delay(20)

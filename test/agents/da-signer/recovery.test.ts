@@ -87,6 +87,7 @@ test('a deep reorganisation is noticed and repaired, without paying or sending t
 test('a certificate that is lost is put back', async () => {
   const client = net.client({ limits: { graceMs: 5_000 } })
   const data = seededBytes(22, 2_000)
+  await mine(net.anvil, 5)
   const { certificate } = await withBlocks(() => client.disperse({ data }))
   const head = Number(await net.anvil.rpc('eth_blockNumber'))
   await net.anvil.rpc('anvil_reorg', [head - (certificate.block ?? head) + 1, []])
@@ -100,6 +101,8 @@ test('a certificate that is lost is put back', async () => {
 test('a client waits for the depth it was told', async () => {
   const client = net.client({ confirmations: 6, limits: { graceMs: 5_000 } })
   const data = seededBytes(23, 700)
+  // The account's earlier transactions are out of the reorganisation's reach: the chain would not bring them back.
+  await mine(net.anvil, 5)
   let reorged = false
   const onEvent = (event: DaEvent): void => {
     if (event.type !== 'waiting' || event.for !== 'depth' || reorged) return

@@ -1,13 +1,17 @@
 import type { Logger } from '#kit/log.ts'
 import { blobHeader } from '#protocol/da/commitment.ts'
 import { SUBLINE_BYTES } from '#protocol/da/constants.ts'
-import { rowLeaf, rowPathHashes, sublineProof, verifyRowPath } from '#protocol/da/row-proof.ts'
+import { rowLeaf, sublineProof, verifyRowPath } from '#protocol/da/row-proof.ts'
 import { encodeSlice, type RowSlice } from '#protocol/da/slice.ts'
 import { SignerError } from '../error.ts'
 import type { BlobKey } from '../store/blob-key.ts'
 import type { HeldRows } from '../store/held-table.ts'
 import { damaged, type RowFileReader, type RowFiles } from '../store/row-files.ts'
 import type { SignerStore } from '../store/signer-store.ts'
+
+/** Rows read, checked and sent at once. */
+const GROUP_BYTES = 512 * 1024
+const MAX_GROUP_ROWS = 256
 
 /** Hands out what is held. Each row is checked against its root when it leaves the disk: a damaged one never goes out. */
 export class RowServer {
@@ -103,25 +107,35 @@ export class RowServer {
     reader: RowFileReader,
     { from, to }: { from: number; to: number },
   ): AsyncGenerator<Uint8Array, void, undefined> {
+    const groupRows = Math.max(1, Math.min(MAX_GROUP_ROWS, Math.floor(GROUP_BYTES / rowBytesOf(held))))
     try {
-      for (let index = from; index < to; index++) {
-        let slice: RowSlice
-        try {
-          slice = await this.#checked(held, reader, index)
-        } catch (error) {
-          if (error instanceof SignerError && error.code === 'ROWS_DAMAGED') continue
-          throw error
-        }
-        yield Buffer.concat(encodeSlice(slice))
+      for (let index = from; index < to; index += groupRows) {
+        const slices = await this.#group(held, reader, index, Math.min(groupRows, to - index))
+        if (slices.length > 0) yield Buffer.concat(slices.flatMap(encodeSlice))
       }
     } finally {
       await reader.close()
     }
   }
 
+  /** The sound ones of some rows that follow each other. */
+  async #group(held: HeldRows, reader: RowFileReader, first: number, count: number): Promise<RowSlice[]> {
+    try {
+      return (await reader.rows(first, count)).filter((slice) => this.#isSound(held, slice))
+    } catch (error) {
+      if (!(error instanceof SignerError)) throw error
+      // The file ends early: what is before its end may still be had.
+      this.#noteDamage(held, error)
+      if (count === 1) return []
+      const half = count >> 1
+      const front = await this.#group(held, reader, first, half)
+      return [...front, ...(await this.#group(held, reader, first + half, count - half))]
+    }
+  }
+
   async #open(held: HeldRows): Promise<RowFileReader> {
     try {
-      return await this.#files.open(held, { ...held, rowBytes: blobHeader(held.sizeBytes).rowBytes })
+      return await this.#files.open(held, { ...held, rowBytes: rowBytesOf(held) })
     } catch (error) {
       this.#noteDamage(held, error)
       throw error
@@ -130,20 +144,25 @@ export class RowServer {
 
   async #checked(held: HeldRows, reader: RowFileReader, index: number): Promise<RowSlice> {
     try {
-      const slice = await reader.row(index, rowPathHashes(index))
-      const { data, path } = slice
-      const sound = verifyRowPath({ rowRoot: held.rowRoot, index, leaf: rowLeaf(data), path })
-      if (!sound) throw damaged(held, `row ${index} does not match its root`)
-      return slice
+      const [slice] = await reader.rows(index, 1)
+      if (slice !== undefined && this.#isSound(held, slice)) return slice
+      throw unsound(held, index)
     } catch (error) {
       this.#noteDamage(held, error)
       throw error
     }
   }
 
+  #isSound(held: HeldRows, { index, data, path }: RowSlice): boolean {
+    if (verifyRowPath({ rowRoot: held.rowRoot, index, leaf: rowLeaf(data), path })) return true
+    this.#noteDamage(held, unsound(held, index))
+    return false
+  }
+
   #noteDamage(held: HeldRows, error: unknown): void {
     if (!(error instanceof SignerError) || error.code !== 'ROWS_DAMAGED' || held.damaged) return
     this.#log.error({ dataRoot: held.dataRoot, epoch: held.epoch, err: error }, 'stored rows are damaged')
+    held.damaged = true
     this.#store.held.markDamaged(held, this.#nowMs())
   }
 }
@@ -155,4 +174,12 @@ function noSubline(row: number, subline: number, rowBytes: number): SignerError 
     fix: `ask for sub-lines below ${Math.ceil(rowBytes / SUBLINE_BYTES)}`,
     details: { row, subline, rowBytes },
   })
+}
+
+function rowBytesOf({ sizeBytes }: HeldRows): number {
+  return blobHeader(sizeBytes).rowBytes
+}
+
+function unsound(held: HeldRows, index: number): SignerError {
+  return damaged(held, `row ${index} does not match its root`)
 }

@@ -3,6 +3,7 @@ import { type FileHandle, mkdir, open, readdir, rename, rmdir, unlink } from 'no
 import { dirname, join } from 'node:path'
 import { FileError, syncFolder } from '#kit/files.ts'
 import { HASH_BYTES, MAX_PATH_HASHES, RLC_BYTES } from '#protocol/da/constants.ts'
+import { rowPathHashes } from '#protocol/da/row-proof.ts'
 import type { RowSlice } from '#protocol/da/slice.ts'
 import { SignerError } from '../error.ts'
 import type { BlobKey } from './blob-key.ts'
@@ -35,8 +36,8 @@ export interface RowFileWriter {
 /** Rows of one blob, on disk. */
 export interface RowFileReader {
   rlc(): Promise<Uint8Array>
-  /** `pathHashes` says how many hashes the row's path has. @throws SignerError `ROWS_DAMAGED` when the file is short */
-  row(index: number, pathHashes: number): Promise<RowSlice>
+  /** `count` rows from `index` on, in two reads. @throws SignerError `ROWS_DAMAGED` when the file is short */
+  rows(index: number, count: number): Promise<RowSlice[]>
   close(): Promise<void>
 }
 
@@ -125,11 +126,15 @@ export class RowFiles {
     }
     return {
       rlc: () => read(RLC_BYTES, 0),
-      async row(index, pathHashes) {
+      async rows(index, count) {
         const at = index - firstRow
-        const data = await read(rowBytes, RLC_BYTES + at * rowBytes)
-        const path = await read(pathHashes * 32, RLC_BYTES + rowCount * rowBytes + at * PATH_BYTES)
-        return { index, data, path }
+        const data = await read(count * rowBytes, RLC_BYTES + at * rowBytes)
+        const paths = await read(count * PATH_BYTES, RLC_BYTES + rowCount * rowBytes + at * PATH_BYTES)
+        return Array.from({ length: count }, (_, i) => ({
+          index: index + i,
+          data: data.subarray(i * rowBytes, (i + 1) * rowBytes),
+          path: paths.subarray(i * PATH_BYTES, i * PATH_BYTES + rowPathHashes(index + i) * HASH_BYTES),
+        }))
       },
       close: () => handle.close(),
     }
