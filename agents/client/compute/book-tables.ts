@@ -2,9 +2,9 @@
 export const MIGRATIONS = [
   `create table account (
      id integer primary key,
-     chain_id integer not null, contract text not null, user text not null, provider text not null,
+     chain_id integer not null, genesis text not null, contract text not null, user text not null, provider text not null,
      billed_wei text not null default '0', signed_wei text not null default '0',
-     unique (chain_id, contract, user, provider)
+     unique (chain_id, genesis, contract, user, provider)
    ) strict;
    create table request (
      id integer primary key,
@@ -47,6 +47,7 @@ export interface RequestRow {
 /** A row of `receipt`, with the account it belongs to. */
 export interface ReceiptRow {
   chain_id: number
+  genesis: string
   contract: string
   user: string
   provider: string

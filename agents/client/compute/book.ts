@@ -8,6 +8,8 @@ import type { RequestTerms } from './receipt-fee.ts'
 /** Whose vouchers for whom, on which chain: everything in the book is kept by this. */
 export interface BookKey {
   readonly chainId: number
+  /** Hash of the chain's first block: a development chain that began anew owes nothing. Empty where it is not known. */
+  readonly genesis: string
   readonly contract: Hex
   readonly user: Hex
   readonly provider: Hex
@@ -65,7 +67,7 @@ export class ComputeBook {
     if (dir === ':memory:') return new ComputeBook(openDatabase({ path: ':memory:', migrations: MIGRATIONS }))
     mkdirSync(dir, { recursive: true, mode: 0o700 })
     chmodSync(dir, 0o700)
-    return new ComputeBook(openDatabase({ path: join(dir, 'book.db'), migrations: MIGRATIONS }))
+    return new ComputeBook(openDatabase({ path: join(dir, 'vouchers.db'), migrations: MIGRATIONS }))
   }
 
   /** What is known of an account; zeros where nothing is. */
@@ -253,14 +255,14 @@ export class ComputeBook {
     }
   }
 
-  #accountId({ chainId, contract, user, provider }: BookKey): number {
-    const values = [chainId, ...[contract, user, provider].map((address) => address.toLowerCase())]
+  #accountId({ chainId, genesis, contract, user, provider }: BookKey): number {
+    const values = [chainId, genesis, ...[contract, user, provider].map((address) => address.toLowerCase())]
     const name = values.join()
     const known = this.#accounts.get(name)
     if (known !== undefined) return known
-    const columns = '(chain_id, contract, user, provider)'
-    this.#db.run(`insert into account ${columns} values (?, ?, ?, ?) on conflict ${columns} do nothing`, ...values)
-    const where = 'chain_id = ? and contract = ? and user = ? and provider = ?'
+    const columns = '(chain_id, genesis, contract, user, provider)'
+    this.#db.run(`insert into account ${columns} values (?, ?, ?, ?, ?) on conflict ${columns} do nothing`, ...values)
+    const where = 'chain_id = ? and genesis = ? and contract = ? and user = ? and provider = ?'
     const id = this.#db.get<{ id: number }>(`select id from account where ${where}`, ...values)?.id ?? 0
     this.#accounts.set(name, id)
     return id
@@ -289,13 +291,14 @@ export class ComputeBook {
   #receipts(tail: string, values: (string | number)[]): StoredReceipt[] {
     return this.#db
       .all<ReceiptRow>(
-        `select receipt.*, account.chain_id, account.contract, account.user, account.provider
+        `select receipt.*, account.chain_id, account.genesis, account.contract, account.user, account.provider
          from receipt join account on account.id = receipt.account ${tail}`,
         ...values,
       )
       .map((row) => ({
         ...{
           chainId: row.chain_id,
+          genesis: row.genesis,
           contract: row.contract as Hex,
           user: row.user as Hex,
           provider: row.provider as Hex,

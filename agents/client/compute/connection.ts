@@ -6,7 +6,7 @@ import { findRpcError } from '#kit/chain/rpc-error.ts'
 import { createSender, type TransactionSender } from '#kit/chain/sender.ts'
 import type { Hex } from '#protocol/hex.ts'
 import { inferenceAbi, ledgerAbi } from './abi.ts'
-import { ComputeBook } from './book.ts'
+import { type BookKey, ComputeBook } from './book.ts'
 import { ComputeChainError, ComputeRequestError, reasonOf } from './errors.ts'
 import { SessionTokens } from './session-tokens.ts'
 import type { ModelTexts } from './token-text.ts'
@@ -76,6 +76,8 @@ const DEFAULT_SERVICE_NAME = 'inference-v1.0'
 /** The contracts in use. */
 export interface ComputeContracts {
   readonly chainId: number
+  /** Hash of the chain's first block; empty where no endpoint has it. */
+  readonly genesis: string
   readonly ledger: Hex
   readonly inference: Hex
   /** The ledger's name of the inference contract: `inference-v1.0`. */
@@ -260,7 +262,11 @@ async function findContracts({
     const registered =
       recommended?.[1] ??
       (await client.readContract({ ...at, functionName: 'getServiceAddressByName', args: [DEFAULT_SERVICE_NAME] }))
-    return { chainId, ledger, inference: lower(inference ?? registered), serviceName }
+    const first = await client.getBlock({ blockNumber: 0n }).catch((error: unknown) => {
+      if (findRpcError(error)?.kind === 'endpoint') throw error
+      return undefined
+    })
+    return { chainId, genesis: first?.hash ?? '', ledger, inference: lower(inference ?? registered), serviceName }
   })
 }
 
@@ -285,6 +291,12 @@ function chainDown(cause: unknown): ComputeChainError {
 
 function lower(address: Hex): Hex {
   return address.toLowerCase() as Hex
+}
+
+/** The entry of the books for the connection's account at a provider. */
+export async function bookKey(connection: ComputeConnection, { provider }: { provider: Hex }): Promise<BookKey> {
+  const { chainId, genesis, inference } = await connection.contracts()
+  return { chainId, genesis, contract: inference, user: connection.account().address, provider }
 }
 
 /** Where the books are unless told otherwise. */

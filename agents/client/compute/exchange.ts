@@ -5,7 +5,7 @@ import { VOUCHER_HEADER } from '#protocol/compute/voucher.ts'
 import { decodeVoucherDemand } from '#protocol/compute/voucher-demand.ts'
 import { toHex } from '#protocol/hex.ts'
 import type { BookKey, Reservation } from './book.ts'
-import type { ComputeConnection } from './connection.ts'
+import { bookKey, type ComputeConnection } from './connection.ts'
 import { ProviderError } from './errors.ts'
 import { AnswerReader } from './exchange-answer.ts'
 import { type FundedAccount, type FundingEvent, fundProvider } from './fund-provider.ts'
@@ -65,9 +65,7 @@ const MAX_ERROR_BYTES = 64 * 1024
  */
 export async function openExchange(connection: ComputeConnection, parameters: ExchangeParameters): Promise<Exchange> {
   const { service, body, maxTokens, signal } = parameters
-  const account = connection.account()
-  const { chainId, inference } = await connection.contracts()
-  const key = { chainId, contract: inference, user: account.address, provider: service.provider }
+  const key = await bookKey(connection, service)
   const maxFeeWei = maximumFee({ bodyBytes: body.length, maxTokens, ...service })
   const funding = { key, maxFeeWei, onEvent: parameters.onFunding, signal }
   const funded = await fundProvider(connection, funding)

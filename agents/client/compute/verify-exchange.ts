@@ -8,7 +8,7 @@ import type { BookKey, Check } from './book.ts'
 import type { ComputeConnection } from './connection.ts'
 import { ProviderError, reasonOf } from './errors.ts'
 import { getProviderJson } from './provider-http.ts'
-import { checkReceiptFee } from './receipt-fee.ts'
+import { checkReceiptFeeNow } from './receipt-fee.ts'
 import { type ComputeService, serviceModel } from './services.ts'
 import type { StreamUsage } from './sse.ts'
 import { isTextOf } from './token-text.ts'
@@ -73,7 +73,7 @@ export async function verifyExchange(connection: ComputeConnection, request: Ans
   const { receipt } = signed.read
   const sound = await attempt(checks, 'signature', () => checkReceipt(request, signed.read))
   if (sound !== undefined) {
-    await attempt(checks, 'fee', async () => checkFee(request, signed.read))
+    await attempt(checks, 'fee', () => checkFee(connection, request, signed.read))
     await attempt(checks, 'model', () => checkModel(connection, request, signed.read))
     await attempt(checks, 'answer', () => checkAnswer(connection, request))
     await attempt(checks, 'tokens', () => checkTokens(connection, request, signed.read))
@@ -140,9 +140,14 @@ export function signersOf({ provider, teeSigner, acknowledged }: ComputeService)
   return acknowledged ? [provider, teeSigner] : [provider]
 }
 
-function checkFee({ service, maxTokens, bodyBytes }: AnsweredRequest, { receipt }: SignedReceipt) {
+async function checkFee(
+  connection: ComputeConnection,
+  { service, maxTokens, bodyBytes }: AnsweredRequest,
+  { receipt }: SignedReceipt,
+) {
   const { inputPriceWei, outputPriceWei } = service
-  checkReceiptFee({ receipt, terms: { inputPriceWei, outputPriceWei, maxTokens, bodyBytes } })
+  const terms = { inputPriceWei, outputPriceWei, maxTokens, bodyBytes }
+  await checkReceiptFeeNow(connection, { receipt, terms })
   const { feeWei, promptLen, outputLen } = receipt
   return { value: true, detail: `${feeWei} wei for ${promptLen} + ${outputLen} tokens, as priced on the chain` }
 }

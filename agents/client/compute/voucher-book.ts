@@ -7,7 +7,7 @@ import type { BookKey, Reservation } from './book.ts'
 import type { ComputeConnection } from './connection.ts'
 import { ProviderError } from './errors.ts'
 import { getProviderJson } from './provider-http.ts'
-import { checkReceiptFee } from './receipt-fee.ts'
+import { checkReceiptFeeNow } from './receipt-fee.ts'
 import type { ComputeService } from './services.ts'
 import { signersOf } from './verify-exchange.ts'
 import { judgeDemand } from './voucher-terms.ts'
@@ -90,7 +90,7 @@ async function recoverReceipts(
       const { chainId, contract, user, provider } = key
       const expected = { user, provider, requestHash: of.requestHash, maxFeeWei: of.maxFeeWei }
       const { signer, digest } = verifyReceipt({ chainId, contract, ...signed, signers: signersOf(service), expected })
-      checkReceiptFee({ receipt, terms: of.terms })
+      await checkReceiptFeeNow(connection, { receipt, terms: of.terms })
       const checks = [{ name: 'signature', ok: true, detail: 'fetched later; the answer had not arrived whole' }]
       const { nonce, feeWei } = receipt
       const entry = { chatId, digest, nonce, signer, model: service.model, verified: false, checks, json, feeWei }

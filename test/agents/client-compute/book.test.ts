@@ -10,6 +10,7 @@ import type { SignedVoucher } from '#protocol/compute/voucher.ts'
 
 const key: BookKey = {
   chainId: 31_337,
+  genesis: '0x01',
   contract: `0x${'0a'.repeat(20)}`,
   user: `0x${'0b'.repeat(20)}`,
   provider: `0x${'0c'.repeat(20)}`,
@@ -46,6 +47,13 @@ test('a failed request is owed nothing; a lost one only once its receipt is ther
   book.settle(key, { id: lost.id, feeWei: 40n })
   book.settle(key, { id: failed.id, feeWei: 40n })
   assert.equal(book.account(key).billedWei, 40n)
+})
+
+test('a chain that began anew under the same number and addresses owes nothing', () => {
+  using book = disposable(open())
+  const { id } = reserve(book, 100n)
+  book.settle(key, { id, feeWei: 30n })
+  assert.deepEqual(book.account({ ...key, genesis: '0x02' }), { billedWei: 0n, openWei: 0n, signedWei: 0n })
 })
 
 test('a request of a process that is gone stops counting after an hour', () => {

@@ -3,6 +3,7 @@ import { after, before, beforeEach, test } from 'node:test'
 import { parseEther } from 'viem'
 import type { ChatEvent } from '#client/compute/chat.ts'
 import type { ComputeClient } from '#client/compute/compute-client.ts'
+import { bookKey } from '#client/compute/connection.ts'
 import { mayFailOver, ProviderError } from '#client/compute/errors.ts'
 import { maximumFee } from '#protocol/compute/fees.ts'
 import { type Market, PRICES, startMarket } from './market.ts'
@@ -119,9 +120,7 @@ for (const { fault, check, owed } of unverified) {
       [check],
     )
     assert.equal(feeWei !== undefined, owed)
-    const { chainId, inference } = await client.connection.contracts()
-    const user = client.connection.account().address
-    const key = { chainId, contract: inference, user, provider: provider.address }
+    const key = await bookKey(client.connection, { provider: provider.address })
     assert.equal(client.connection.book.account(key).billedWei > 0n, owed, 'only a sound receipt is owed')
   })
 }
@@ -303,18 +302,44 @@ test('with a tokenizer at hand the text must be that of the signed tokens', asyn
 test('a provider that became dearer is quoted anew, within the wishes of the request', async () => {
   const changing = await market.addProvider()
   const client = await fundedClient({ limits: { cacheMs: 60_000 } })
-  await read((await ask(client, { provider: changing.address })).text)
+  const first = await ask(client, { provider: changing.address })
+  await read(first.text)
+  await first.verification
   await market.reprice(changing, 3n * PRICES.outputPriceWei)
   changing.reprice({ ...PRICES, outputPriceWei: 3n * PRICES.outputPriceWei })
   const quotes: bigint[] = []
   const onEvent = (event: ChatEvent) => void (event.type === 'quote' && quotes.push(event.maxFeeWei))
   const answer = await ask(client, { provider: changing.address, onEvent })
   await read(answer.text)
-  assert.equal((await answer.verification).verified, true)
+  const { checks } = await answer.verification
+  assert.deepEqual(
+    checks.filter(({ ok }) => !ok),
+    [],
+  )
   const [before = 0n, after = 0n] = quotes
   assert.equal(after - before, 64n * 2n * PRICES.outputPriceWei)
   await market.reprice(changing, 9n * PRICES.outputPriceWei)
   changing.reprice({ ...PRICES, outputPriceWei: 9n * PRICES.outputPriceWei })
   const preferences = { max_price: { completion: 6 } }
   await assert.rejects(ask(client, { provider: changing.address, preferences }), { code: 'NO_PROVIDER' })
+})
+
+test('a fee at a price raised a moment ago is owed if it stays within what the request could cost', async () => {
+  const changing = await market.addProvider()
+  const client = await fundedClient({ limits: { cacheMs: 60_000 } })
+  const known = await ask(client, { provider: changing.address })
+  await read(known.text)
+  await known.verification
+  // Two requests under way leave room in the voucher of the second for a higher price than it was quoted.
+  changing.fault = 'late-receipt'
+  const first = await ask(client, { provider: changing.address })
+  await read(first.text)
+  await market.reprice(changing, 2n * PRICES.outputPriceWei)
+  changing.reprice({ ...PRICES, outputPriceWei: 2n * PRICES.outputPriceWei })
+  const second = await ask(client, { provider: changing.address })
+  await read(second.text)
+  const { verified, feeWei = 0n } = await second.verification
+  assert.equal(verified, true)
+  assert.ok(feeWei <= second.maxFeeWei)
+  assert.equal((await first.verification).verified, true)
 })

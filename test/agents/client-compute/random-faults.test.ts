@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { parseEther } from 'viem'
 import type { ComputeClient } from '#client/compute/compute-client.ts'
+import { bookKey } from '#client/compute/connection.ts'
 import { verifyReceipt } from '#protocol/compute/receipt.ts'
 import { decodeReceipt } from '#protocol/compute/receipt-json.ts'
 import { type Market, startMarket } from './market.ts'
@@ -44,9 +45,7 @@ test('through random faults the user never signs for more than receipts and requ
     const client = await market.client({ limits: { receiptTimeoutMs: 300 } })
     await client.deposit({ amountWei: parseEther('3') })
     const { book } = client.connection
-    const { chainId, inference } = await client.connection.contracts()
-    const user = client.connection.account().address
-    const key = { chainId, contract: inference, user, provider: provider.address }
+    const key = await bookKey(client.connection, { provider: provider.address })
     for (let round = 0; round < 6; round++) {
       provider.fault = FAULTS[Math.floor(random() * FAULTS.length)] ?? 'none'
       const { openWei } = book.account(key)
@@ -60,12 +59,12 @@ test('through random faults the user never signs for more than receipts and requ
     }
     const receipts = book.receipts({ limit: 100 })
     for (const { json } of receipts) {
-      verifyReceipt({ chainId, contract: inference, ...decodeReceipt(json), signers: [provider.address] })
+      verifyReceipt({ ...key, ...decodeReceipt(json), signers: [provider.address] })
     }
     const { billedWei, openWei } = book.account(key)
     assert.equal(billedWei, sum(receipts.map(({ feeWei }) => feeWei)), `seed ${seed}`)
     assert.equal(openWei, 0n, `seed ${seed}: nothing is left under way`)
-    assert.ok(billedWei <= provider.billedWei(user), `seed ${seed}: nothing is owed that was not billed`)
+    assert.ok(billedWei <= provider.billedWei(key.user), `seed ${seed}: nothing is owed that was not billed`)
   }
   assert.ok(answered >= 36, 'every request reached the provider')
 })

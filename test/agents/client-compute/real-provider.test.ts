@@ -6,6 +6,7 @@ import { parseEther } from 'viem'
 import { privateKeyToAccount } from 'viem/accounts'
 import { voucherPaid } from '#client/compute/accounts.ts'
 import type { ComputeClient } from '#client/compute/compute-client.ts'
+import { bookKey } from '#client/compute/connection.ts'
 import { providerConfigSchema, type RunningProvider, startProvider } from '#compute/provider/main.ts'
 import { silentLog } from '#kit/log.ts'
 import { type Market, MODEL, startMarket } from './market.ts'
@@ -84,9 +85,7 @@ test('a real provider takes the client’s vouchers, and its receipts verify', a
   assert.ok(feesWei > 0n)
   const [account] = await client.accounts()
   assert.ok((account?.balanceWei ?? 0n) > feesWei)
-  const { chainId, inference } = await client.connection.contracts()
-  const user = client.connection.account().address
-  const key = { chainId, contract: inference, user, provider: provider.address }
+  const key = await bookKey(client.connection, { provider: provider.address })
   assert.equal(client.connection.book.account(key).billedWei, feesWei)
 
   // Invariant: what the contract pays the provider is the sum of the receipts, to the wei.

@@ -160,12 +160,18 @@ export async function startStandIn(parameters: StandInParameters): Promise<Stand
     }
     if (state.fault === 'hangs') return
     reserved.set(user, (reserved.get(user) ?? 0n) + maxFeeWei)
-    const facts = { path, user, body, asked, maxTokens }
+    let held = true
+    // Given back as soon as the fee takes its place.
+    const release = () => {
+      if (held) reserved.set(user, (reserved.get(user) ?? 0n) - maxFeeWei)
+      held = false
+    }
+    const facts = { path, user, body, asked, maxTokens, release }
     const randomness = request.headers[RANDOMNESS_HEADER.toLowerCase()]
     try {
       await speak({ ...facts, randomness: typeof randomness === 'string' ? (randomness as Hex) : undefined, response })
     } finally {
-      reserved.set(user, (reserved.get(user) ?? 0n) - maxFeeWei)
+      release()
     }
   }
 
@@ -176,9 +182,10 @@ export async function startStandIn(parameters: StandInParameters): Promise<Stand
     asked: { stream?: boolean; seed?: number }
     maxTokens: number
     randomness: Hex | undefined
+    release: () => void
     response: ServerResponse
   }): Promise<void> {
-    const { path, user, body, asked, maxTokens, randomness, response } = facts
+    const { path, user, body, asked, maxTokens, randomness, release, response } = facts
     const chatId = randomUUID()
     const said = path === 'embeddings' ? [] : words.slice(0, maxTokens)
     const promptTokens = Math.ceil(body.length / 4)
@@ -253,6 +260,7 @@ export async function startStandIn(parameters: StandInParameters): Promise<Stand
     const outputLen = delivered
     const feeWei = usageFee({ promptTokens, completionTokens: outputLen, ...prices })
     billed.set(user, (billed.get(user) ?? 0n) + feeWei)
+    release()
     if (fault === 'no-receipt') return
     if (fault === 'late-receipt') await pause(400)
     const keep = await prove({
