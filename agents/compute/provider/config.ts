@@ -58,6 +58,12 @@ export const providerConfigSchema = z.object({
     .default(0)
     .describe('Tokens that prompt and answer may have together; 0 for what the engine says'),
   freeUsers: z.array(address).max(1_000).default([]).describe('Users served without charge'),
+  waitForDisk: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Let no token leave before its charge would survive a power cut; the end of the process it always survives',
+    ),
   minimumReserveWei: wei
     .default(10n ** 18n)
     .describe('What must stay free in an account that pays by session token; 0G uses one coin'),

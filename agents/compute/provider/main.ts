@@ -124,7 +124,8 @@ async function assemble(
   stack.defer('usage log', () => store.close())
   const vouchers = new VoucherBook({ store, provider })
   const cashier = new Cashier({
-    ...{ store, now },
+    ...{ store, now, waitForDisk: config.waitForDisk },
+    onSyncError: (error) => log.error({ err: error }, 'the disk refuses the usage log'),
     onBilled: ({ user, mode, feeWei }) => {
       if (mode === 'voucher') vouchers.bill(user, feeWei)
     },
@@ -147,6 +148,7 @@ async function assemble(
     ...{ store, provider, signer, engineInfo, now, chainId: chain.id, contract },
     ...{ enabled: config.receipts.enabled, retentionMs: config.receipts.days * 86_400_000 },
   })
+  stack.defer('artifacts', () => artifacts.flush())
   const providerMetrics = createProviderMetrics(metrics, { running: () => limits.running })
   const serving: Serving = {
     ...{ engine, engineInfo, limits, cashier, view, artifacts, log, now, provider, metrics: providerMetrics },

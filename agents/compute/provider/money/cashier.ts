@@ -31,6 +31,10 @@ export interface CashierParameters {
   now: () => number
   /** Progress is stored this often while tokens flow. A killed provider forgets at most so much. Default 10 ms. */
   progressIntervalMs?: number | undefined
+  /** Let no token leave before its charge would survive a power cut, too. Costs a disk write per request. Default false. */
+  waitForDisk?: boolean | undefined
+  /** Told when the disk refuses. */
+  onSyncError?: ((error: unknown) => void) | undefined
   /** Told of each fee, inside the transaction that writes it. */
   onBilled?: ((charge: { user: Hex; mode: PaymentMode; feeWei: bigint }) => void) | undefined
   /** Cached prompt tokens cost the input price over this. Default 1. */
@@ -49,6 +53,7 @@ interface ChargeRow {
   completion_tokens: number
 }
 
+const DONE = Promise.resolve()
 const NOTHING: Standing = { unsettledWei: 0n, reservedWei: 0n }
 
 /**
@@ -61,18 +66,33 @@ export class Cashier {
   readonly #cacheDivisor: number
   readonly #onBilled: NonNullable<CashierParameters['onBilled']>
   readonly #intervalMs: number
+  readonly #waitForDisk: boolean
+  readonly #onSyncError: (error: unknown) => void
   readonly #standings = new Map<string, { unsettledWei: bigint; reservedWei: bigint }>()
   readonly #dirty = new Set<Charge>()
   readonly #open = new Set<Charge>()
+  #billedWei: bigint
   #timer: NodeJS.Timeout | undefined
   #lastFlush = 0
 
-  constructor({ store, now, progressIntervalMs = 10, cacheDivisor = 1, onBilled }: CashierParameters) {
+  constructor(parameters: CashierParameters) {
+    const {
+      store,
+      now,
+      progressIntervalMs = 10,
+      cacheDivisor = 1,
+      onBilled,
+      waitForDisk = false,
+      onSyncError,
+    } = parameters
+    this.#waitForDisk = waitForDisk
+    this.#onSyncError = onSyncError ?? (() => {})
     this.#store = store
     this.#now = now
     this.#intervalMs = progressIntervalMs
     this.#cacheDivisor = cacheDivisor
     this.#onBilled = onBilled ?? (() => {})
+    this.#billedWei = readTotals(store).billedWei
     for (const { user, mode, fee_wei: fee } of store.database.all<{ user: Hex; mode: PaymentMode; fee_wei: string }>(
       `select user, mode, fee_wei from charge where state in ('closed', 'settling')`,
     )) {
@@ -107,17 +127,19 @@ export class Cashier {
     let billedWei = 0n
     database.transaction(() => {
       for (const row of rows) {
+        const usage = {
+          promptTokens: row.prompt_tokens,
+          cachedTokens: row.cached_tokens,
+          completionTokens: row.completion_tokens,
+        }
         const feeWei = this.#fee({
           prices: { inputPriceWei: BigInt(row.input_price_wei), outputPriceWei: BigInt(row.output_price_wei) },
-          usage: {
-            promptTokens: row.prompt_tokens,
-            cachedTokens: row.cached_tokens,
-            completionTokens: row.completion_tokens,
-          },
+          usage,
           mode: row.mode,
           reservedWei: BigInt(row.reserved_wei),
         })
-        this.#bill(row, feeWei, 'interrupted', '')
+        const { seq, user, mode } = row
+        this.#bill({ seq, user, mode, usage }, feeWei, 'interrupted', '')
         billedWei += feeWei
       }
     })
@@ -139,9 +161,15 @@ export class Cashier {
     return charge
   }
 
-  /** Resolves when the rows written so far survive a power cut. */
+  /**
+   * Resolves when the first token of what was opened may leave. The rows survive the end of this process already; their
+   * way to the disk begins here, and is waited for where the cashier was told so.
+   */
   durable(): Promise<void> {
-    return this.#store.sync()
+    const synced = this.#store.sync()
+    if (this.#waitForDisk) return synced
+    synced.catch((error: unknown) => this.#onSyncError(error))
+    return DONE
   }
 
   /** @internal Called by {@link Charge}: store how far it is, soon. */
@@ -177,13 +205,7 @@ export class Cashier {
     const feeWei = this.#fee({ prices, usage, mode, reservedWei })
     this.#dirty.delete(charge)
     this.#open.delete(charge)
-    this.#store.database.transaction(() => {
-      this.#store.database.run(
-        'update charge set prompt_tokens = ?, cached_tokens = ?, completion_tokens = ? where seq = ?',
-        ...[usage.promptTokens, usage.cachedTokens ?? 0, usage.completionTokens, seq],
-      )
-      this.#bill({ seq, user, mode }, feeWei, finish, requestHash)
-    })
+    this.#store.database.transaction(() => this.#bill({ seq, user, mode, usage }, feeWei, finish, requestHash))
     this.#edit(user, mode).reservedWei -= reservedWei
     this.#drop(user, mode)
     return feeWei
@@ -209,18 +231,22 @@ export class Cashier {
   }
 
   #bill(
-    { seq, user, mode }: { seq: number; user: Hex; mode: PaymentMode },
+    { seq, user, mode, usage }: { seq: number; user: Hex; mode: PaymentMode; usage: TokenUsage },
     feeWei: bigint,
     finish: string,
     requestHash: string,
   ): void {
     const state = feeWei === 0n ? 'settled' : 'closed'
     this.#store.database.run(
-      'update charge set state = ?, fee_wei = ?, finish = ?, request_hash = ?, closed_ms = ? where seq = ?',
-      ...[state, String(feeWei), finish, requestHash, this.#now(), seq],
+      `update charge set state = ?, fee_wei = ?, finish = ?, request_hash = ?, closed_ms = ?, prompt_tokens = ?,
+         cached_tokens = ?, completion_tokens = ? where seq = ?`,
+      ...[state, String(feeWei), finish, requestHash, this.#now()],
+      ...[usage.promptTokens, usage.cachedTokens ?? 0, usage.completionTokens, seq],
     )
     if (feeWei === 0n) return
-    addTotal(this.#store, 'billed', feeWei)
+    // Only this class adds to this total, so its own count is the table's.
+    this.#billedWei += feeWei
+    this.#store.database.run(`update total set wei = ? where name = 'billed'`, String(this.#billedWei))
     this.#onBilled({ user, mode, feeWei })
     this.#edit(user, mode).unsettledWei += feeWei
   }

@@ -67,6 +67,7 @@ const PRUNE_ROWS = 500
  */
 export class ArtifactStore {
   readonly #parameters: ArtifactStoreParameters
+  readonly #pending = new Map<string, { user: Hex; createdMs: number; stored: z.input<typeof storedSchema> }>()
   #info: { modelId: Hash; engine: string } | undefined
 
   constructor(parameters: ArtifactStoreParameters) {
@@ -80,7 +81,7 @@ export class ArtifactStore {
   }
 
   keep(facts: AnswerFacts): void {
-    const { store, now, enabled } = this.#parameters
+    const { now, enabled } = this.#parameters
     if (!enabled || this.#info === undefined) return
     const { id, user, body, bodyHash, responseSha256, feeWei, usage, finish, end, maxTokens } = facts
     const stored: z.input<typeof storedSchema> = {
@@ -97,10 +98,21 @@ export class ArtifactStore {
       promptTokens: listed(facts.promptTokenIds, usage.promptTokens),
       outputTokens: listed(facts.outputTokenIds, usage.completionTokens),
     }
-    store.database.run(
-      'insert or replace into artifact (id, user, created_ms, body) values (?, ?, ?, ?)',
-      ...[id, user, now(), JSON.stringify(stored)],
-    )
+    this.#pending.set(id, { user, createdMs: now(), stored })
+    if (this.#pending.size === 1) setImmediate(() => this.flush())
+  }
+
+  /** Writes what waits: answers that end in one turn of the event loop share one transaction. */
+  flush(): void {
+    if (this.#pending.size === 0) return
+    const { database } = this.#parameters.store
+    database.transaction(() => {
+      for (const [id, { user, createdMs, stored }] of this.#pending) {
+        const sql = 'insert or replace into artifact (id, user, created_ms, body) values (?, ?, ?, ?)'
+        database.run(sql, id, user, createdMs, JSON.stringify(stored))
+      }
+    })
+    this.#pending.clear()
   }
 
   /** The signed receipt of an answer; undefined when it is not known (any more). */
@@ -154,6 +166,7 @@ export class ArtifactStore {
   }
 
   #find(id: string) {
+    this.flush()
     const row = this.#parameters.store.database.get<{ user: Hex; created_ms: number; body: string }>(
       'select user, created_ms, body from artifact where id = ?',
       plainId(id),

@@ -22,7 +22,8 @@ export interface ProviderStore extends Disposable {
  */
 export function openProviderStore({ path }: { path: string }): ProviderStore {
   const database = openDatabase({ path, migrations })
-  database.exec('pragma synchronous = normal')
+  // Copying the log back into the file waits for the disk, so it is done seldom: at 32 MiB.
+  database.exec('pragma synchronous = normal; pragma wal_autocheckpoint = 8192')
   // A first write makes the log exist; it is the same file until the database is closed.
   database.exec('begin immediate; commit')
   let log: number | undefined
