@@ -1,6 +1,11 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
+import { gatewayConfigSchema } from '#compute/gateway/config.ts'
+import { providerConfigSchema } from '#compute/provider/config.ts'
+import { ALT_DA_ENV_PREFIX, altDaConfigSchema } from '#da/alt-da/config.ts'
+import { DISPERSER_ENV_PREFIX, disperserConfigSchema } from '#da/disperser/config.ts'
+import { SIGNER_ENV_PREFIX, signerConfigSchema } from '#da/signer/config.ts'
 import { configMarkdown, describeConfig } from '#kit/config/describe.ts'
 import { indexerConfigSchema } from '#storage/indexer/main.ts'
 import { KV_ENV_PREFIX, kvConfigSchema } from '#storage/kv/config.ts'
@@ -24,6 +29,11 @@ const generate = {
   'indexer-config': () => configMarkdown(describeConfig(indexerConfigSchema, { envPrefix: 'WEIGHTLESS_INDEXER' })),
   'miner-config': () => configMarkdown(describeConfig(minerConfigSchema, { envPrefix: MINER_ENV_PREFIX })),
   'kv-config': () => configMarkdown(describeConfig(kvConfigSchema, { envPrefix: KV_ENV_PREFIX })),
+  'da-signer-config': () => configMarkdown(describeConfig(signerConfigSchema, { envPrefix: SIGNER_ENV_PREFIX })),
+  'disperser-config': () => configMarkdown(describeConfig(disperserConfigSchema, { envPrefix: DISPERSER_ENV_PREFIX })),
+  'alt-da-config': () => configMarkdown(describeConfig(altDaConfigSchema, { envPrefix: ALT_DA_ENV_PREFIX })),
+  'provider-config': () => configMarkdown(describeConfig(providerConfigSchema, { envPrefix: 'WEIGHTLESS_PROVIDER' })),
+  'gateway-config': () => configMarkdown(describeConfig(gatewayConfigSchema, { envPrefix: 'WEIGHTLESS_GATEWAY' })),
   'deploy-parameters': () => configMarkdown(describeConfig(deployParameterFields, { envPrefix: 'WEIGHTLESS_DEPLOY' })),
   'error-codes': () => errorCodesMarkdown(collectErrorUses(root)),
   'cli-help': () => cliHelpMarkdown(root),
