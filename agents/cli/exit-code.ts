@@ -26,7 +26,15 @@ const CODES: ReadonlyMap<string, number> = new Map([
     'SIGNER_MISSING',
     'PASSWORD_MISSING',
   ]),
-  ...group(EXIT_CODE.notFound, ['ROOT_UNKNOWN', 'FILE_MISSING', 'PATH_NOT_IN_DIRECTORY', 'FILE_PRUNED']),
+  ...group(EXIT_CODE.notFound, [
+    'ROOT_UNKNOWN',
+    'FILE_MISSING',
+    'PATH_NOT_IN_DIRECTORY',
+    'FILE_PRUNED',
+    'BLOB_UNKNOWN',
+    'BLOB_EXPIRED',
+    'RECEIPT_UNKNOWN',
+  ]),
   ...group(EXIT_CODE.funds, ['INSUFFICIENT_FUNDS']),
   ...group(EXIT_CODE.network, [
     'CHAIN_UNREACHABLE',
@@ -36,6 +44,12 @@ const CODES: ReadonlyMap<string, number> = new Map([
     'NO_NODES',
     'NODE_LACKS_SEGMENT',
     'WAIT_TIMEOUT',
+    'BLOB_UNAVAILABLE',
+    'QUORUM_NOT_REACHED',
+    'NO_PROVIDER',
+    'PROVIDER_UNREACHABLE',
+    'PROVIDER_TIMEOUT',
+    'PROVIDER_BUSY',
   ]),
 ])
 
@@ -53,9 +67,9 @@ export const EXIT_CODE_HELP = `Exit codes:
   0    done
   1    failed
   2    wrong usage or settings
-  3    root or file not found
+  3    root, file, blob or receipt not found
   4    not enough funds
-  5    chain, indexer or nodes not reachable, or not enough of them
+  5    chain, indexer, nodes, signers or providers not reachable, or not enough of them
   130  interrupted by Ctrl-C (143 by SIGTERM); run the same command again to resume`
 
 function group(exitCode: number, codes: readonly string[]): [string, number][] {

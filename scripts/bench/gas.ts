@@ -8,6 +8,7 @@ import {
   submissionOf,
 } from '../../test/contracts/storage/storage-fixture.ts'
 import type { BenchContext } from './context.ts'
+import { benchDaGas } from './gas-da.ts'
 
 /** Gas of a 256-byte submission on the public 0G contracts without proxies: middle of 201,000 .. 211,000. */
 const REFERENCE_SUBMIT_GAS = 205_000
@@ -103,6 +104,7 @@ export async function bench({ report }: BenchContext): Promise<void> {
     ratio: REFERENCE_SUBMIT_GAS / value,
     detail: figures,
   })
+  await benchDaGas({ report })
 }
 
 async function submit({ flow, connection, pricePerSector }: StorageFixture, heights: number[], extra = 0n) {
