@@ -1,9 +1,9 @@
 import type { Command } from 'commander'
 import type { LocalAccount } from 'viem'
 import { loadConfig } from '#kit/config/load.ts'
+import { agentAccount } from '#kit/keys/agent-account.ts'
 import { createLog } from '#kit/log.ts'
 import { WeightlessError } from '#protocol/error.ts'
-import { minerAccount } from '#storage/miner/account.ts'
 import {
   MINER_ALIAS_ENV_PREFIX,
   MINER_CONFIG_ALIASES,
@@ -96,8 +96,8 @@ function load(file: string, io: CliIo): MinerConfig {
 }
 
 function accountOf(config: MinerConfig, io: CliIo): Promise<LocalAccount> {
-  const { env } = io
-  return minerAccount({ config, env, promptPassword: (question) => askSecret({ io, question }) })
+  const { key, chain } = config
+  return agentAccount({ key, chain, env: io.env, promptPassword: (question) => askSecret({ io, question }) })
 }
 
 function listenUrl({ listen: { host, port } }: MinerConfig): string {

@@ -36,7 +36,7 @@ export type { MinerStatus } from './status.ts'
 /** What a miner is given from outside. */
 export interface MinerContext {
   log: Logger
-  /** Pays for gas; see {@link minerAccount}. */
+  /** Pays for gas; see `agentAccount` of `#kit/keys/agent-account.ts`. */
   account: LocalAccount
   /** Stops the start while it waits for the chain. */
   signal?: AbortSignal | undefined

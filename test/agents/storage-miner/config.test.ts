@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { after, before, describe, it } from 'node:test'
 import { loadConfig } from '#kit/config/load.ts'
-import { minerAccount } from '#storage/miner/account.ts'
+import { agentAccount } from '#kit/keys/agent-account.ts'
 import {
   MINER_ALIAS_ENV_PREFIX,
   MINER_CONFIG_ALIASES,
@@ -91,17 +91,17 @@ describe('the configuration of a miner', () => {
   it('uses a development account only on a development chain', async () => {
     const parse = (chain: object) =>
       minerConfigSchema.parse({ ...REQUIRED, chain: { ...REQUIRED.chain, ...chain }, key: { devAccount: 6 } })
-    const local = await minerAccount({ config: parse({ id: 31337 }), env: {} })
+    const local = await agentAccount({ ...parse({ id: 31337 }), env: {} })
     assert.equal(local.address.toLowerCase(), devAddress(6))
     for (const chain of [{}, { id: 1 }, { id: 31337, rpcUrls: ['https://rpc.example.org'] }]) {
-      await assert.rejects(minerAccount({ config: parse(chain), env: {} }), { code: 'MINER_KEY' })
+      await assert.rejects(agentAccount({ ...parse(chain), env: {} }), { code: 'DEV_ACCOUNT' })
     }
   })
 
   it('takes the key from the environment, and says how to give one', async () => {
     const config = minerConfigSchema.parse(REQUIRED)
-    const account = await minerAccount({ config, env: { WEIGHTLESS_PRIVATE_KEY: key(4) } })
+    const account = await agentAccount({ ...config, env: { WEIGHTLESS_PRIVATE_KEY: key(4) } })
     assert.equal(account.address.toLowerCase(), devAddress(4))
-    await assert.rejects(minerAccount({ config, env: {} }), { code: 'SIGNER_MISSING' })
+    await assert.rejects(agentAccount({ ...config, env: {} }), { code: 'SIGNER_MISSING' })
   })
 })
