@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+// solhint-disable no-empty-blocks, gas-small-strings
+
 import { AccessManaged } from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import {
     FineTuningAccount,
@@ -31,7 +33,8 @@ contract FineTuningServing is FineTuningDeliverables {
     bytes32 private constant _DOMAIN_NAME = keccak256("0G Fine-Tuning Serving");
     bytes32 private constant _MESSAGE_TYPE =
         keccak256(
-            "VerifierMessage(string id,bytes encryptedSecret,bytes modelRootHash,uint256 nonce,uint256 taskFee,address user)"
+            "VerifierMessage(string id,bytes encryptedSecret,bytes modelRootHash,"
+            "uint256 nonce,uint256 taskFee,address user)"
         );
 
     /// @param taskBook_ {TaskBook}, may be deployed later at this address.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+// solhint-disable gas-small-strings
+
 import { AccessManaged } from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import {
     IInferenceServing,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+// solhint-disable no-empty-blocks
+
 import { AccessManaged } from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import { ILedgerManager, Ledger, ServiceRegistration } from "../interfaces/ILedgerManager.sol";
 import { IServing } from "../interfaces/IServing.sol";

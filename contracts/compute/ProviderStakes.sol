@@ -80,7 +80,10 @@ contract ProviderStakes is IProviderStakes, AccessManaged, ReentrancyGuardTransi
     }
 
     /// @inheritdoc IProviderStakes
-    function stakeOf(address service, address provider) external view returns (uint256, uint256, uint256) {
+    function stakeOf(
+        address service,
+        address provider
+    ) external view returns (uint256 bonded, uint256 unbonding, uint256 releaseAt) {
         Stake storage stake = _stakes[service][provider];
         return (stake.bonded, stake.unbonding, stake.releaseAt);
     }
@@ -117,7 +120,7 @@ contract ProviderStakes is IProviderStakes, AccessManaged, ReentrancyGuardTransi
     }
 
     /// @inheritdoc IProviderStakes
-    function announcedSlasher() external view returns (address, uint256) {
+    function announcedSlasher() external view returns (address slasher_, uint256 from) {
         return (_nextSlasher, _nextSlasherFrom);
     }
 

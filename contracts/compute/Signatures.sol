@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+// solhint-disable gas-small-strings
+
 /// @title Signatures
 /// @notice EIP-712 digests and who signed them. Built for batches: no allocation, no copy of the signature.
 library Signatures {
@@ -50,17 +52,30 @@ library Signatures {
                 s := shr(1, shl(1, s))
             }
         }
-        if (s > _HALF_ORDER || s == 0) return address(0);
+        return _recover(hash, r, s, v);
+    }
+
+    /// @notice Who signed the digest, from a signature in the form of EIP-2098. The zero address if nobody did.
+    /// @param vs s, with the parity of the curve point in its highest bit.
+    function recoverCompact(bytes32 hash, bytes32 r, uint256 vs) internal view returns (address signer) {
+        unchecked {
+            // One bit more than 27.
+            return _recover(hash, r, vs & uint256(type(int256).max), 27 + (vs >> 255));
+        }
+    }
+
+    function _recover(bytes32 hash, bytes32 r, uint256 s, uint256 v) private view returns (address signer) {
         assembly ("memory-safe") {
-            // The precompile wants 27 or 28 and answers nothing otherwise. Its input ends in the zero slot and the
-            // free memory pointer's word; both are put back.
+            // The precompile wants 27 or 28 and no zeros, and answers nothing otherwise. Its input ends in the zero slot
+            // and the free memory pointer's word; both are put back.
             let pointer := mload(0x40)
             mstore(0x00, hash)
             mstore(0x20, v)
             mstore(0x40, r)
             mstore(0x60, s)
             let ok := staticcall(gas(), 1, 0x00, 0x80, 0x00, 0x20)
-            signer := mul(mload(0x00), and(ok, eq(returndatasize(), 0x20)))
+            let low := iszero(gt(s, _HALF_ORDER))
+            signer := mul(mload(0x00), and(and(ok, low), eq(returndatasize(), 0x20)))
             mstore(0x40, pointer)
             mstore(0x60, 0)
         }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+// solhint-disable gas-small-strings
+
 import { ISignerApproval } from "../interfaces/ISignerApproval.sol";
 import { Signatures } from "./Signatures.sol";
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+// solhint-disable gas-small-strings
+
 import { IFineTuningServing } from "../interfaces/IFineTuningServing.sol";
 import { ITaskBook, TaskTerms } from "../interfaces/ITaskBook.sol";
 import { Signatures } from "./Signatures.sol";

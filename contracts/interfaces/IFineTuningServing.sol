@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+// solhint-disable gas-struct-packing
+
 import { IStakedService } from "./IStakedService.sol";
 import { IServingAccounts } from "./IServingAccounts.sol";
 import { ISignerApproval } from "./ISignerApproval.sol";

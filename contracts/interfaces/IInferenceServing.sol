@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+// solhint-disable gas-struct-packing
+
 import { IStakedService } from "./IStakedService.sol";
 import { IServingAccounts } from "./IServingAccounts.sol";
 import { ISignerApproval } from "./ISignerApproval.sol";
@@ -113,8 +115,8 @@ interface IInferenceServing is IServingAccounts, IStakedService, ISignerApproval
     event TEESettlementResult(address indexed user, uint8 status, uint256 unsettledAmount);
     event TokenRevoked(address indexed user, address indexed provider, uint8 tokenId);
     event TokensRevoked(address indexed user, address indexed provider, uint8[] tokenIds);
-    /// @notice Vouchers were paid: each word is a user (high 160 bits) and what it paid now (low 96 bits, wei).
-    event VouchersSettled(address indexed provider, bytes32[] payments);
+    /// @notice Vouchers were paid: 32 bytes for each, the user (20 bytes) and what it paid now (12 bytes, wei).
+    event VouchersSettled(address indexed provider, bytes payments);
 
     /* ERRORS */
 
@@ -126,6 +128,8 @@ interface IInferenceServing is IServingAccounts, IStakedService, ISignerApproval
     error LimitTooLarge(uint256 limit, uint256 max);
     error LockTimeOutOfRange(uint256 lockTime, uint256 min, uint256 max);
     error NoSettlementsProvided();
+    /// @notice Packed vouchers have 117 bytes each.
+    error PackedLengthInvalid(uint256 length);
     error ProviderCannotBeUser();
     error TooManySettlements(uint256 count, uint256 max);
     error TransferFailed();
@@ -175,6 +179,11 @@ interface IInferenceServing is IServingAccounts, IStakedService, ISignerApproval
     /// @return statuses For each item: 0 paid in full, 1 paid as far as the balance went, 2 no sub-account, 3 expired,
     /// 4 wrong generation, 5 wrong signature, 6 claim above the voucher.
     function settleVouchers(VoucherSettlement[] calldata items) external returns (uint8[] memory statuses);
+
+    /// @notice The same with less calldata: 117 bytes for each voucher, user (20), cumulative fee (12), claim (12),
+    /// expiry (5), generation (4), signature in the form of EIP-2098 (64). Keys alone sign here, no contracts.
+    /// @return statuses One byte for each item.
+    function settlePackedVouchers(bytes calldata items) external returns (bytes memory statuses);
 
     /// @notice What vouchers of the user have paid the provider so far, over the whole life of the sub-account.
     function voucherPaid(address user, address provider) external view returns (uint128);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+// solhint-disable gas-struct-packing
+
 /// @notice A user's ledger. `totalBalance` includes what lies in sub-accounts. Wei.
 struct Ledger {
     address user;

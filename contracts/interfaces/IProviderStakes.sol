@@ -4,8 +4,8 @@ pragma solidity 0.8.37;
 /// @title What providers put at stake
 /// @notice Registering a service bonds a stake with the service contract. Taking it back means waiting: bonded →
 /// unbonding → claimed. A slasher, a contract that judges evidence of misconduct, can take part of what is bonded or
-/// unbonding: at most a quarter per provider and day, half of it burnt. Governance can announce a new slasher; it has no
-/// power before twice the unbonding time has passed, so that a provider who does not trust it can leave with
+/// unbonding: at most a quarter per provider and day, half of it burnt. Governance can announce a new slasher; it has
+/// no power before twice the unbonding time has passed, so that a provider who does not trust it can leave with
 /// everything. Amounts in wei, times in seconds.
 /// @dev Stakes are kept by the service contract they were bonded from, so any contract may keep stakes here: none can
 /// reach another's.

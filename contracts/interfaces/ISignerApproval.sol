@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 /// @title Who may vouch for a provider's signing key
-/// @notice A signer charges nobody before it is approved. {IServingAccounts} belongs to governance, an AccessManager: it
+/// @notice A signer charges nobody before it is approved. The service contract obeys governance, an AccessManager: that
 /// gives the right to call `approveSigner` to a contract that judges attestations, such as {SignerQuorum}, and keeps
 /// `acknowledgeTEESignerByOwner` as its own fallback. Approval ends when the service's identity changes.
 interface ISignerApproval {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+// solhint-disable gas-struct-packing
+
 /// @notice What user and provider agree on for one task: at most `maxFee` wei, delivered by `deliverBy` (seconds).
 struct TaskTerms {
     address user;

@@ -270,6 +270,16 @@ export const inferenceServingAbi = [
     "type": "error"
   },
   {
+    "inputs": [
+      {
+        "name": "length",
+        "type": "uint256"
+      }
+    ],
+    "name": "PackedLengthInvalid",
+    "type": "error"
+  },
+  {
     "inputs": [],
     "name": "ProviderCannotBeUser",
     "type": "error"
@@ -795,7 +805,7 @@ export const inferenceServingAbi = [
       {
         "indexed": false,
         "name": "payments",
-        "type": "bytes32[]"
+        "type": "bytes"
       }
     ],
     "name": "VouchersSettled",
@@ -2039,6 +2049,23 @@ export const inferenceServingAbi = [
       {
         "name": "statuses",
         "type": "uint8[]"
+      }
+    ],
+    "stateMutability": "nonpayable",
+    "type": "function"
+  },
+  {
+    "inputs": [
+      {
+        "name": "items",
+        "type": "bytes"
+      }
+    ],
+    "name": "settlePackedVouchers",
+    "outputs": [
+      {
+        "name": "statuses",
+        "type": "bytes"
       }
     ],
     "stateMutability": "nonpayable",

@@ -279,11 +279,11 @@ export const providerStakesAbi = [
     "name": "announcedSlasher",
     "outputs": [
       {
-        "name": "",
+        "name": "slasher_",
         "type": "address"
       },
       {
-        "name": "",
+        "name": "from",
         "type": "uint256"
       }
     ],
@@ -412,15 +412,15 @@ export const providerStakesAbi = [
     "name": "stakeOf",
     "outputs": [
       {
-        "name": "",
+        "name": "bonded",
         "type": "uint256"
       },
       {
-        "name": "",
+        "name": "unbonding",
         "type": "uint256"
       },
       {
-        "name": "",
+        "name": "releaseAt",
         "type": "uint256"
       }
     ],
