@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { maximumFee } from '#protocol/compute/fees.ts'
 import {
@@ -20,6 +21,8 @@ const STREAMS = [1, 50]
 /** A token every so often: a model that writes 50 tokens per second for each of its streams. */
 const EVERY_MS = 20
 const USER = 3
+/** Tokens of an answer whose latency is measured. */
+const LATENCY_TOKENS = 20
 
 /**
  * What a provider adds to its upstream: `proxy.latency-p50`, `proxy.latency-p99` (first token and tokens, against the
@@ -72,19 +75,19 @@ interface Targets {
 }
 
 async function latency({ quick, signal, report }: BenchContext, load: Load, targets: Targets): Promise<void> {
-  const body = benchBody({ tokens: 20, everyMs: EVERY_MS, stream: true })
+  const body = benchBody({ tokens: LATENCY_TOKENS, everyMs: EVERY_MS, stream: true })
   const measured: Record<string, { first: number[]; transit: number[] }> = {}
   for (const streams of STREAMS) {
     for (const name of ['direct', 'provider'] as const) {
       // The first answers warm everything up.
-      await together(streams, () => load.stream(targets[name], body))
+      await staggered(streams, 1, () => load.stream(targets[name], body))
       measured[`${name}-${streams}`] = { first: [], transit: [] }
     }
-    const rounds = Math.ceil((quick ? 60 : 200) / streams)
-    for (let round = 0; round < rounds; round += 1) {
+    const turns = streams === 1 ? (quick ? 10 : 20) : quick ? 2 : 5
+    for (let turn = 0; turn < (quick ? 2 : 4); turn += 1) {
       for (const name of ['direct', 'provider'] as const) {
         signal.throwIfAborted()
-        const samples = await together(streams, () => load.stream(targets[name], body))
+        const samples = await staggered(streams, turns, () => load.stream(targets[name], body))
         const into = measured[`${name}-${streams}`]
         into?.first.push(...samples.map(({ firstTokenMs }) => firstTokenMs))
         into?.transit.push(...samples.flatMap(({ transitMs }) => transitMs.slice(1)))
@@ -178,6 +181,18 @@ async function requests(
     ...{ peer: 'a bare fastify proxy', peerValue: round(plain), ratio: round(byToken / plain) },
     detail: { connections: streams, requests: count, byVoucher: round(voucher), voucherRatio: round(voucher / plain) },
   })
+}
+
+/** So many streams at every moment, each begun anew when it ends, their beginnings spread evenly over time. */
+async function staggered<T>(streams: number, turns: number, work: () => Promise<T>): Promise<T[]> {
+  const results: T[] = []
+  await Promise.all(
+    Array.from({ length: streams }, async (_, index) => {
+      await delay((index / streams) * LATENCY_TOKENS * EVERY_MS)
+      for (let turn = 0; turn < turns; turn += 1) results.push(await work())
+    }),
+  )
+  return results
 }
 
 async function together<T>(count: number, work: () => Promise<T>): Promise<T[]> {

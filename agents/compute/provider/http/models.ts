@@ -29,3 +29,10 @@ export async function modelList(serving: Serving) {
   })
   return { object: 'list', data: [model(name), ...info.adapters.map((adapter) => model(`${name}:${adapter}`))] }
 }
+
+/** `GET /v1/lora/adapters` (compute.md §4.8): the adapters that are loaded. */
+export async function adapterList(serving: Serving) {
+  const { adapters, model } = await serving.engineInfo()
+  const none = { taskId: '', userAddress: '', storageRootHash: '' }
+  return { adapters: adapters.map((adapterName) => ({ adapterName, baseModel: model, state: 'active', ...none })) }
+}

@@ -9,7 +9,7 @@ import { clientGone } from '../serve/engine-run.ts'
 import { serveGeneration } from '../serve/generate.ts'
 import type { ServedRequest, Serving } from '../serve/serving.ts'
 import { corsHeaders } from './cors.ts'
-import { modelList } from './models.ts'
+import { adapterList, modelList } from './models.ts'
 
 export interface RoutesParameters {
   app: FastifyInstance
@@ -84,7 +84,7 @@ export function registerRoutes({ app, serving, attestor, stop }: RoutesParameter
       const { unsettledWei } = serving.cashier.total(user)
       return { userAddress: user, unsettledFee: String(unsettledWei) }
     })
-    proxy.get('/v1/lora/adapters', async () => ({ adapters: [] }))
+    proxy.get('/v1/lora/adapters', async () => await adapterList(serving))
     const target = async (request: FastifyRequest, reply: FastifyReply) => {
       const path = targetOf((request.params as { '*': string })['*'])
       if (request.method === 'GET' && path === '/models') return await modelList(serving)

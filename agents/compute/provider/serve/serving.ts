@@ -109,6 +109,8 @@ export async function servedModel(
   info: EngineInfo,
 ): Promise<{ engineModel: string; answerModel: string }> {
   if (asked === '') return { engineModel: info.model, answerModel: info.model }
+  // 0G's clients ask for an adapter by its own name.
+  if (info.adapters.includes(asked)) return { engineModel: `${info.model}:${asked}`, answerModel: asked }
   const service = await view.service()
   const own = [info.model, modelName, service?.model].filter((name) => name !== undefined)
   for (const name of own) {
