@@ -117,8 +117,11 @@ export async function openNet(parameters: OpenNetParameters = {}): Promise<DaNet
         await until('signers to see the epoch', () => signers.every((signer) => signer.status().epoch >= epoch))
       },
     }
-    for (const index of stakes.keys()) await net.start(index)
-    await until('signers to register', () => signers.every(({ status }) => status().state === 'joining'))
+    // One after the other, so that their places in the table are those in the list.
+    for (const index of stakes.keys()) {
+      const signer = await net.start(index)
+      await until('a signer to register', () => signer.status().state === 'joining')
+    }
     await net.nextEpoch()
     await until('signers to be in the table', () => signers.every(({ status }) => status().state === 'signing'))
     return net
