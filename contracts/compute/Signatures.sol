@@ -66,8 +66,8 @@ library Signatures {
 
     function _recover(bytes32 hash, bytes32 r, uint256 s, uint256 v) private view returns (address signer) {
         assembly ("memory-safe") {
-            // The precompile wants 27 or 28 and no zeros, and answers nothing otherwise. Its input ends in the zero slot
-            // and the free memory pointer's word; both are put back.
+            // The precompile wants 27 or 28 and no zeros, and answers nothing otherwise. Its input ends in the zero
+            // slot and the free memory pointer's word; both are put back.
             let pointer := mload(0x40)
             mstore(0x00, hash)
             mstore(0x20, v)

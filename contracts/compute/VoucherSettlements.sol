@@ -123,7 +123,8 @@ abstract contract VoucherSettlements is InferenceServices {
         assembly ("memory-safe") {
             // All that can be wrong at once, without a branch for each.
             let fee := and(head, 0xffffffffffffffffffffffff)
-            odd := iszero(iszero(or(gt(claim, fee), or(gt(timestamp(), expiry), or(iszero(position), xor(generation, current))))))
+            let wrong := or(gt(claim, fee), or(gt(timestamp(), expiry), or(iszero(position), xor(generation, current))))
+            odd := iszero(iszero(wrong))
         }
         if (odd) {
             uint256 fault = _judge(account, word, uint96(head), claim, expiry, generation);
