@@ -1,0 +1,77 @@
+import { createReadStream } from 'node:fs'
+import { open } from 'node:fs/promises'
+import { createInterface } from 'node:readline'
+import { parentPort, workerData } from 'node:worker_threads'
+import { readBaseModel } from '#compute/trainer/base-model.ts'
+import { exampleEncoder } from '#compute/trainer/chat-format.ts'
+import { datasetLimits, readDataset } from '#compute/trainer/dataset.ts'
+import { parseRecipe } from '#compute/trainer/recipe.ts'
+import { fileSource } from '#kit/files.ts'
+import { WeightlessError } from '#protocol/error.ts'
+import { readLlamaConfig } from '#protocol/gguf/llama.ts'
+import { readGgufHead } from '#protocol/gguf/read.ts'
+import { Tokenizer } from '#protocol/gguf/tokenizer.ts'
+import { readVocabulary } from '#protocol/gguf/vocabulary.ts'
+import type { PrepareAnswer, PreparedDataset, PrepareRequest } from './prepare.ts'
+
+async function prepare(request: Extract<PrepareRequest, { kind: 'prepare' }>): Promise<PreparedDataset> {
+  const { basePath, from, to, maxBytes } = request
+  const limits = { ...datasetLimits, maxBytes }
+  // First as it came, for its limits; then in the trainer's form, for its lines.
+  await rewrite({ from, to, maxLineBytes: limits.maxLineBytes })
+  // Written out as conversations, lines may have grown a little.
+  const { examples } = await readDataset({ path: to, limits: { ...limits, maxBytes: 2 * maxBytes + 4_096 } })
+  await using source = await fileSource(basePath)
+  const head = await readGgufHead(source)
+  const encoder = exampleEncoder(new Tokenizer(readVocabulary(head)))
+  const rowTokens = readLlamaConfig(head).context
+  let tokens = 0
+  for (const example of examples) {
+    for (const piece of encoder.encode(example, { promptWeight: 0, rowTokens })) tokens += piece.tokens.length
+  }
+  return { examples: examples.length, tokens }
+}
+
+/** One line for each line, so that errors name the user's line. */
+async function rewrite(parameters: { from: string; to: string; maxLineBytes: number }): Promise<void> {
+  const { from, to } = parameters
+  const target = await open(to, 'w', 0o600)
+  try {
+    // Size and line lengths were bounded when the file was taken in: no line is longer than the file.
+    for await (const line of createInterface({ input: createReadStream(from, 'utf8'), crlfDelay: 1_000 })) {
+      await target.write(`${asConversation(line)}\n`)
+    }
+  } finally {
+    await target.close()
+  }
+}
+
+/** `{"instruction", "input", "output"}` as a conversation; everything else as it is. */
+function asConversation(line: string): string {
+  if (!line.includes('"instruction"')) return line
+  try {
+    const { instruction, input, output, messages } = JSON.parse(line) as Record<string, unknown>
+    if (messages !== undefined || typeof instruction !== 'string' || typeof output !== 'string') return line
+    const prompt = typeof input === 'string' && input !== '' ? `${instruction}\n${input}` : instruction
+    return JSON.stringify({ prompt, completion: output })
+  } catch {
+    return line
+  }
+}
+
+async function answer(): Promise<PrepareAnswer> {
+  const request = workerData as PrepareRequest
+  try {
+    if (request.kind === 'prepare') return { ok: true, value: await prepare(request) }
+    parseRecipe(request.recipe)
+    if (request.own) await readBaseModel(request.path)
+    return { ok: true, value: null }
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error)
+    if (!(error instanceof WeightlessError)) return { ok: false, code: 'TRAINER_BASE', message, details: {} }
+    const { code, fix, details } = error
+    return { ok: false, code, message, fix, details: JSON.parse(JSON.stringify(details)) as Record<string, unknown> }
+  }
+}
+
+parentPort?.postMessage(await answer())

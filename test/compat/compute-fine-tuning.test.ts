@@ -1,0 +1,164 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import type * as Sdk from '@0gfoundation/0g-compute-ts-sdk'
+import type * as Ethers from 'ethers'
+import type { RunningFineTuning } from '#compute/fine-tuning/main.ts'
+import { readArchive } from '#protocol/compute/fine-tuning/archive.ts'
+import {
+  type FineTuningMarket,
+  MODEL,
+  openFineTuningMarket,
+  PRICE_WEI,
+  until,
+} from '../agents/compute-fine-tuning/market.ts'
+import { DEV_ACCOUNTS } from '../chain.ts'
+
+/** The build for Node: as an ES module the package is built for browsers, without what reads files. */
+const require = createRequire(import.meta.url)
+const { createZGComputeNetworkBroker } = require('@0gfoundation/0g-compute-ts-sdk') as typeof Sdk
+
+/** The package leaves a timer of five minutes behind each transaction, which would keep this process. */
+const { setTimeout: plainSetTimeout } = globalThis
+globalThis.setTimeout = ((work: () => void, ms?: number, ...rest: unknown[]) => {
+  const timer = plainSetTimeout(work, ms, ...rest)
+  if ((ms ?? 0) >= 60_000) (timer as unknown as NodeJS.Timeout).unref()
+  return timer
+}) as typeof setTimeout
+const { ethers } = require('ethers') as typeof Ethers
+
+/** What of the public package is used here. */
+interface Broker {
+  ledger: {
+    addLedger(coins: number): Promise<unknown>
+    transferFund(provider: string, service: string, amount: bigint): Promise<unknown>
+  }
+  fineTuning: {
+    listService(): Promise<{ provider: string; url: string }[]>
+    listModel(): Promise<[string, { description: string; provider?: string }][][]>
+    getAccount(provider: string): Promise<{ balance: bigint; nonce: bigint }>
+    acknowledgeProviderSigner(provider: string): Promise<unknown>
+    uploadDatasetToTEE(provider: string, path: string): Promise<{ datasetHash: string }>
+    createTask(provider: string, model: string, datasetHash: string, parametersPath: string): Promise<string>
+    listTask(provider: string): Promise<{ id: string; progress: string }[]>
+    getTask(provider: string, id?: string): Promise<{ id: string; progress: string }>
+    getLog(provider: string, id?: string): Promise<string>
+    cancelTask(provider: string, id: string): Promise<string>
+    modelUsage(provider: string, model: string, path: string): Promise<void>
+    acknowledgeModel(provider: string, id: string, path: string, options: object): Promise<void>
+    decryptModel(provider: string, id: string, from: string, to: string): Promise<void>
+  }
+}
+
+let market: FineTuningMarket
+let provider: RunningFineTuning
+let rpc: Ethers.JsonRpcProvider
+let broker: Broker
+let datasetPath: string
+let parametersPath: string
+const address = () => market.provider.address
+const parameters = {
+  ...{ neftune_noise_alpha: 5, num_train_epochs: 1, per_device_train_batch_size: 2 },
+  ...{ learning_rate: 0.001, max_steps: 4 },
+}
+
+before(async () => {
+  market = await openFineTuningMarket()
+  const config = market.config()
+  provider = await market.start(config)
+  await market.register(config, provider.url)
+  rpc = new ethers.JsonRpcProvider(market.anvil.url, undefined, { cacheTimeout: -1, pollingInterval: 50 })
+  const wallet = new ethers.Wallet(DEV_ACCOUNTS[3]?.privateKey ?? '', rpc)
+  broker = (await createZGComputeNetworkBroker(wallet as never)) as unknown as Broker
+  datasetPath = join(market.folder, 'dataset.jsonl')
+  const lines = ['red', 'green', 'blue'].flatMap((colour) =>
+    ['ball', 'cup', 'hat'].map((thing) => ({ instruction: `What colour is the ${thing}?`, input: '', output: colour })),
+  )
+  writeFileSync(datasetPath, lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
+  parametersPath = join(market.folder, 'parameters.json')
+  writeFileSync(parametersPath, JSON.stringify(parameters))
+})
+after(async () => {
+  rpc?.destroy()
+  await market?.close()
+})
+
+test('finds the service and its models, funds the account, acknowledges the signer', async () => {
+  const services = await broker.fineTuning.listService()
+  assert.equal(services[0]?.provider, address())
+  const [, customised = []] = await broker.fineTuning.listModel()
+  assert.deepEqual(
+    customised.map(([name]) => name),
+    [MODEL],
+  )
+  await broker.ledger.addLedger(10)
+  await assert.rejects(broker.fineTuning.acknowledgeProviderSigner(address()), 'before the account is funded')
+  await broker.ledger.transferFund(address(), 'fine-tuning', 2n * 10n ** 18n)
+  await broker.fineTuning.acknowledgeProviderSigner(address())
+  assert.equal((await broker.fineTuning.getAccount(address())).balance, 2n * 10n ** 18n)
+  const usage = join(market.folder, 'usage.zip')
+  await broker.fineTuning.modelUsage(address(), MODEL, usage)
+  assert.deepEqual(
+    readArchive(readFileSync(usage)).map(({ name }) => name),
+    ['README.md'],
+  )
+})
+
+test('is refused parameters that are not as they must be, with a message', async () => {
+  const { datasetHash } = await broker.fineTuning.uploadDatasetToTEE(address(), datasetPath)
+  assert.equal(datasetHash, ethers.keccak256(readFileSync(datasetPath)))
+  for (const bad of [{ ...parameters, more: 1 }, { ...parameters, num_train_epochs: 0 }, {}]) {
+    const path = join(market.folder, 'bad.json')
+    writeFileSync(path, JSON.stringify(bad))
+    await assert.rejects(
+      broker.fineTuning.createTask(address(), MODEL, datasetHash, path),
+      /more|num_train_epochs|neftune_noise_alpha/,
+    )
+  }
+})
+
+// The whole way of the unmodified package: send, create, follow, fetch, acknowledge, decrypt. What it decrypts is the
+// adapter; what it paid is the price of the tokens.
+test('trains, fetches, acknowledges and decrypts a model', async () => {
+  const { datasetHash } = await broker.fineTuning.uploadDatasetToTEE(address(), datasetPath)
+  const id = await broker.fineTuning.createTask(address(), MODEL, datasetHash, parametersPath)
+  assert.match(id, /^[0-9a-f-]{36}$/)
+  const at = async (progress: string) =>
+    await until(async () => {
+      const task = await broker.fineTuning.getTask(address(), id)
+      assert.notEqual(task.progress, 'Failed', await broker.fineTuning.getLog(address(), id))
+      return task.progress === progress
+    }, `the task is ${progress}`)
+  await at('Delivered')
+  // Until it is acknowledged and settled there is no other.
+  await assert.rejects(broker.fineTuning.createTask(address(), MODEL, datasetHash, parametersPath), /in-progress tasks/)
+  assert.deepEqual(
+    (await broker.fineTuning.listTask(address())).map((task) => task.id),
+    [id],
+  )
+  assert.match(await broker.fineTuning.getLog(address(), id), /Delivered/)
+  const folder = join(market.folder, 'fetched')
+  mkdirSync(folder)
+  await broker.fineTuning.acknowledgeModel(address(), id, folder, { downloadMethod: 'tee' })
+  await at('Finished')
+  const out = join(market.folder, 'model.zip')
+  await broker.fineTuning.decryptModel(address(), id, join(folder, `lora_model_${id}.zip`), out)
+  const files = readArchive(readFileSync(out))
+  assert.deepEqual(
+    files.map(({ name }) => name),
+    ['adapter.gguf', 'adapter_model.safetensors', 'adapter_config.json', 'loss-curve.json'],
+  )
+  assert.equal(Buffer.from(files[0]?.data.subarray(0, 4) ?? []).toString(), 'GGUF')
+  const paid = 2n * 10n ** 18n - (await market.balance(market.account(3)))
+  assert.ok(paid > 0n && paid % PRICE_WEI === 0n, `${paid} wei is a price of whole tokens`)
+})
+
+test('cannot cancel what is finished', async () => {
+  const { id } = await broker.fineTuning.getTask(address())
+  await broker.fineTuning.cancelTask(address(), id).then(
+    () => assert.fail('it was cancelled'),
+    (error: Error) => assert.match(error.message, /409/),
+  )
+})
