@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+// The members are named as in 0G's contracts: clients read them by name.
+/* solhint-disable var-name-mixedcase */
+
 /// @notice A point of BN254's G1; (0, 0) is the point at infinity.
 struct G1Point {
     uint256 X;
@@ -12,6 +15,8 @@ struct G2Point {
     uint256[2] X;
     uint256[2] Y;
 }
+
+/* solhint-enable var-name-mixedcase */
 
 /// @title BN254
 /// @notice The curve of the EVM's precompiles (EIP-196, EIP-197), and BLS signatures over it.

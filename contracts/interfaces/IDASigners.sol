@@ -11,6 +11,9 @@ struct SignerDetail {
     G2Point pkG2;
 }
 
+// Lives in memory only: packing it would save nothing.
+// solhint-disable gas-struct-packing
+
 /// @notice One place in an epoch's order. It owns the rows `firstRow .. firstRow + rowCount - 1`; a very small stake
 /// may own none. `pkG2` has the real part first. The socket is the signer's current one, the rest is that of the epoch.
 struct SignerView {
@@ -23,6 +26,8 @@ struct SignerView {
     G2Point pkG2;
     string socket;
 }
+
+// solhint-enable gas-struct-packing
 
 /// @notice The terms fixed at deployment.
 /// @param epochBlocks Length of an epoch. Governance may move it between a quarter and four times of this.
