@@ -8,6 +8,7 @@ import {
   submissionOf,
 } from '../../test/contracts/storage/storage-fixture.ts'
 import type { BenchContext } from './context.ts'
+import { bench as benchComputeGas } from './gas-compute.ts'
 import { benchDaGas } from './gas-da.ts'
 
 /** Gas of a 256-byte submission on the public 0G contracts without proxies: middle of 201,000 .. 211,000. */
@@ -105,6 +106,7 @@ export async function bench({ report }: BenchContext): Promise<void> {
     detail: figures,
   })
   await benchDaGas({ report })
+  await benchComputeGas({ report })
 }
 
 async function submit({ flow, connection, pricePerSector }: StorageFixture, heights: number[], extra = 0n) {

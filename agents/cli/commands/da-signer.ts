@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import type { LocalAccount } from 'viem'
 import { formatEther, parseEther } from 'viem'
-import { blsSecret, signerAccount } from '#da/signer/account.ts'
+import { blsSecret } from '#da/signer/account.ts'
 import {
   SIGNER_ENV_PREFIX,
   type SignerConfig,
@@ -12,6 +12,7 @@ import {
 import { registerNow, withdrawNow } from '#da/signer/operate.ts'
 import { statusText } from '#da/signer/status.ts'
 import { loadConfig } from '#kit/config/load.ts'
+import { agentAccount } from '#kit/keys/agent-account.ts'
 import { createLog } from '#kit/log.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import { addStartCommand } from '../agent-command.ts'
@@ -140,7 +141,7 @@ async function keysOf(config: SignerConfig, io: CliIo): Promise<{ account: Local
     env: io.env,
     promptPassword: (question: string) => askSecret({ io, question }),
   }
-  return { account: await signerAccount(given), blsSecret: await blsSecret(given) }
+  return { account: await agentAccount({ ...config, ...given }), blsSecret: await blsSecret(given) }
 }
 
 function load(file: string, io: CliIo): SignerConfig {

@@ -3,9 +3,10 @@ import { confirm, isCancel, text } from '@clack/prompts'
 import type { Command } from 'commander'
 import { formatEther, parseEther } from 'viem'
 import type { ProviderConfig } from '#compute/provider/config.ts'
-import { providerAccount, providerConfigSchema, signingKey, startProvider } from '#compute/provider/main.ts'
+import { providerConfigSchema, signingKey, startProvider } from '#compute/provider/main.ts'
 import { openProviderWallet, type ProviderWallet, type Registration } from '#compute/provider/registration.ts'
 import { loadConfig } from '#kit/config/load.ts'
+import { agentAccount } from '#kit/keys/agent-account.ts'
 import { createLog } from '#kit/log.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import type { Hash } from '#protocol/hex.ts'
@@ -207,8 +208,8 @@ function load(file: string, io: CliIo): ProviderConfig {
 }
 
 function accountOf(config: ProviderConfig, io: CliIo) {
-  const { env } = io
-  return providerAccount({ config, env, promptPassword: (question) => askSecret({ io, question }) })
+  const { key, chain } = config
+  return agentAccount({ key, chain, env: io.env, promptPassword: (question) => askSecret({ io, question }) })
 }
 
 function localUrl({ host, port }: ProviderConfig): string | undefined {

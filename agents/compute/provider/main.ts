@@ -33,7 +33,7 @@ import { type ProviderStatus, providerStatus } from './status.ts'
 import { ArtifactStore } from './store/artifact-store.ts'
 import { openProviderStore } from './store/provider-store.ts'
 
-export { ProviderSetupError, providerAccount, signingKey } from './account.ts'
+export { ProviderSetupError, signingKey } from './account.ts'
 export { type ProviderConfig, providerConfigSchema } from './config.ts'
 export type { SettlementRound } from './settle/settler.ts'
 export type { ProviderStatus } from './status.ts'
@@ -41,7 +41,7 @@ export type { ProviderStatus } from './status.ts'
 /** What a provider is given from outside. */
 export interface ProviderContext {
   log: Logger
-  /** The wallet: registers the service, sends settlements, is paid. See `providerAccount`. */
+  /** The wallet: registers the service, sends settlements, is paid. See `agentAccount` of `#kit/keys/agent-account.ts`. */
   account: LocalAccount
   /** Stops the start while it waits for the chain. */
   signal?: AbortSignal | undefined

@@ -1,12 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { keccak256, type LocalAccount, stringToBytes } from 'viem'
-import { privateKeyToAccount } from 'viem/accounts'
-import { DEV_ACCOUNTS, LOCAL_CHAIN_ID } from '#kit/chain/local-chain.ts'
+import { keccak256, stringToBytes } from 'viem'
 import { readSmallFile } from '#kit/files.ts'
-import { createKeystore, KeyError, openKeystore, resolveSigner } from '#kit/keys/keystore.ts'
-import { fromHex, type Hex, toHex } from '#protocol/hex.ts'
+import { devPrivateKey } from '#kit/keys/agent-account.ts'
+import { createKeystore, KeyError, openKeystore } from '#kit/keys/keystore.ts'
+import { fromHex, toHex } from '#protocol/hex.ts'
 import type { SignerConfig } from './config.ts'
 import { SignerError } from './error.ts'
 
@@ -19,18 +18,6 @@ interface KeyContext {
   config: KeySettings
   env: Readonly<Record<string, string | undefined>>
   promptPassword?: ((question: string) => Promise<string | undefined>) | undefined
-}
-
-/**
- * The account that holds the stake and pays for gas: the keystore of the configuration, else what the environment names
- * (`WEIGHTLESS_PRIVATE_KEY`, `WEIGHTLESS_KEYSTORE`), or on a development chain of this machine one of its known accounts.
- *
- * @throws KeyError when there is none; SignerError `SIGNER_KEY` for a development account elsewhere
- */
-export async function signerAccount({ config, env, promptPassword }: KeyContext): Promise<LocalAccount> {
-  const { keystore, passwordFile, devAccount } = config.key
-  if (devAccount !== undefined) return privateKeyToAccount(devKey(config, 'key.devAccount', devAccount))
-  return resolveSigner({ env, keystorePath: keystore, passwordFile, promptPassword })
 }
 
 /**
@@ -47,7 +34,13 @@ export async function blsSecret({
 }: KeyContext & { scryptN?: number | undefined }): Promise<Uint8Array> {
   const { keystore, passwordFile, devAccount } = config.bls
   if (devAccount !== undefined) {
-    const digest = BigInt(keccak256(stringToBytes(`weightless da ${devKey(config, 'bls.devAccount', devAccount)}`)))
+    const digest = BigInt(
+      keccak256(
+        stringToBytes(
+          `weightless da ${devPrivateKey({ chain: config.chain, setting: 'bls.devAccount', index: devAccount })}`,
+        ),
+      ),
+    )
     return fromHex(`0x${((digest % (BN254_ORDER - 1n)) + 1n).toString(16).padStart(64, '0')}`)
   }
   const path = keystore ?? defaultBlsKeystore(config)
@@ -102,20 +95,4 @@ function newSecret(): Uint8Array {
 function isSecret(bytes: Uint8Array): boolean {
   const value = BigInt(toHex(bytes))
   return value > 0n && value < BN254_ORDER
-}
-
-function devKey({ chain }: KeySettings, setting: string, index: number): Hex {
-  const known = DEV_ACCOUNTS[index]
-  if (known && chain.id === LOCAL_CHAIN_ID && chain.rpcUrls.every(isLoopback)) return known.privateKey
-  throw new SignerError({
-    code: 'SIGNER_KEY',
-    message: `${setting} is for a development chain of this machine`,
-    fix: `set chain.id to ${LOCAL_CHAIN_ID} and use loopback endpoints, or give a keystore`,
-    details: { setting, index, chainId: chain.id },
-  })
-}
-
-function isLoopback(url: string): boolean {
-  const host = URL.parse(url)?.hostname ?? ''
-  return host === 'localhost' || host === '[::1]' || /^127\./.test(host)
 }

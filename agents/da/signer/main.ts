@@ -24,7 +24,7 @@ export type { SignerStatus } from './status.ts'
 /** What a signer is given from outside. */
 export interface SignerContext {
   log: Logger
-  /** Holds the stake and pays for gas; see `signerAccount`. */
+  /** Holds the stake and pays for gas; see `agentAccount` of `#kit/keys/agent-account.ts`. */
   account: LocalAccount
   /** Signs blobs, 32 bytes; see `blsSecret`. */
   blsSecret: Uint8Array

@@ -1,4 +1,4 @@
-import type { LocalAccount } from 'viem'
+import type { Hex, LocalAccount } from 'viem'
 import { privateKeyToAccount } from 'viem/accounts'
 import { DEV_ACCOUNTS } from '../chain/dev-accounts.ts'
 import { LOCAL_CHAIN_ID } from '../chain/local-chain.ts'
@@ -34,15 +34,31 @@ export async function agentAccount({
   if (devAccount === undefined) {
     return resolveSigner({ env, keystorePath: keystore, passwordFile, promptPassword })
   }
-  const known = DEV_ACCOUNTS[devAccount]
-  if (known && chain.id === LOCAL_CHAIN_ID && chain.rpcUrls.every(isLoopback)) {
-    return privateKeyToAccount(known.privateKey)
-  }
+  return privateKeyToAccount(devPrivateKey({ chain, setting: 'key.devAccount', index: devAccount }))
+}
+
+/**
+ * The key of a publicly known account, on a development chain of this machine.
+ *
+ * @param setting the configuration key that named it, for the error
+ * @throws KeyError `DEV_ACCOUNT` elsewhere, or where there is no such account
+ */
+export function devPrivateKey({
+  chain,
+  setting,
+  index,
+}: {
+  chain: AgentAccountParameters['chain']
+  setting: string
+  index: number
+}): Hex {
+  const known = DEV_ACCOUNTS[index]
+  if (known && chain.id === LOCAL_CHAIN_ID && chain.rpcUrls.every(isLoopback)) return known.privateKey
   throw new KeyError({
     code: 'DEV_ACCOUNT',
-    message: 'key.devAccount is for a development chain of this machine',
-    fix: `set chain.id to ${LOCAL_CHAIN_ID} and use loopback endpoints, or give key.keystore`,
-    details: { devAccount, chainId: chain.id },
+    message: `${setting} is for a development chain of this machine`,
+    fix: `set chain.id to ${LOCAL_CHAIN_ID} and use loopback endpoints, or give a keystore`,
+    details: { setting, index, chainId: chain.id },
   })
 }
 

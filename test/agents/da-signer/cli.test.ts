@@ -149,5 +149,5 @@ test('the BLS key is made once and kept encrypted', async () => {
     },
     bls: { devAccount: 1 },
   })
-  await rejectsWith('SIGNER_KEY', blsSecret({ config, env: {} }))
+  await rejectsWith('DEV_ACCOUNT', blsSecret({ config, env: {} }))
 })
