@@ -1,8 +1,9 @@
 import type { Command } from 'commander'
 import { fineTuningConfigSchema, startFineTuning } from '#compute/fine-tuning/main.ts'
 import { registerFineTuning } from '#compute/fine-tuning/registration.ts'
-import { providerAccount, signingKey } from '#compute/provider/main.ts'
+import { signingKey } from '#compute/provider/main.ts'
 import { loadConfig } from '#kit/config/load.ts'
+import { type AgentAccountParameters, agentAccount } from '#kit/keys/agent-account.ts'
 import { createLog } from '#kit/log.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import { addStartCommand } from '../agent-command.ts'
@@ -15,8 +16,8 @@ const ENV_PREFIX = 'WEIGHTLESS_FINE_TUNING'
 /** `weightless finetune-provider start|register`. */
 export function register(program: Command, io: CliIo): void {
   const group = program.command('finetune-provider').description('fine-tune models for money')
-  const accountOf = (config: Parameters<typeof providerAccount>[0]['config']) =>
-    providerAccount({ config, env: io.env, promptPassword: (question) => askSecret({ io, question }) })
+  const accountOf = ({ key, chain }: Pick<AgentAccountParameters, 'key' | 'chain'>) =>
+    agentAccount({ key, chain, env: io.env, promptPassword: (question) => askSecret({ io, question }) })
   addStartCommand({
     ...{ io, group, name: 'finetune-provider', schema: fineTuningConfigSchema, envPrefix: ENV_PREFIX },
     closeLimitMs: 120_000,

@@ -1,0 +1,327 @@
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import type { PrivateKeyAccount } from 'viem'
+import { upload } from '#client/storage/upload.ts'
+import { type FineTuneEvent, type FineTuneParameters, fineTune } from '#compute/fine-tuning/client/fine-tune.ts'
+import { ProviderApi } from '#compute/fine-tuning/client/provider-api.ts'
+import { verifyLineage } from '#compute/fine-tuning/client/verify-lineage.ts'
+import { FineTuningWallet } from '#compute/fine-tuning/client/wallet.ts'
+import type { FineTuningConfig, RunningFineTuning } from '#compute/fine-tuning/main.ts'
+import { openModels } from '#compute/fine-tuning/models.ts'
+import { type ArtefactStorage, fetchBytes, openArtefactStorage } from '#compute/fine-tuning/storage.ts'
+import { fileSource } from '#kit/files.ts'
+import { silentLog } from '#kit/log.ts'
+import { createTaskDigest, signTaskDigest } from '#protocol/compute/fine-tuning/task-signature.ts'
+import { encodeSessionToken } from '#protocol/compute/session-token.ts'
+import { WeightlessError } from '#protocol/error.ts'
+import { fromHex, type Hash, type Hex } from '#protocol/hex.ts'
+import { nodeConfigSchema, startNode } from '#storage/node/main.ts'
+import { DEV_ACCOUNTS } from '../../chain.ts'
+import { deployStorageContracts } from '../../storage-contracts.ts'
+import { type FineTuningMarket, MODEL, openFineTuningMarket, PRICE_WEI, until } from './market.ts'
+
+const parameters = (changes: object = {}) =>
+  JSON.stringify({
+    ...{ neftune_noise_alpha: 0, num_train_epochs: 1, per_device_train_batch_size: 2 },
+    ...{ learning_rate: 0.001, max_steps: 4, ...changes },
+  })
+const line = (answer: string) =>
+  JSON.stringify({
+    messages: [
+      { role: 'user', content: 'What colour?' },
+      { role: 'assistant', content: answer },
+    ],
+  })
+const hasCode = (code: string) => (error: unknown) => error instanceof WeightlessError && error.code === code
+
+let market: FineTuningMarket
+let config: FineTuningConfig
+let provider: RunningFineTuning
+let node: Awaited<ReturnType<typeof startNode>>
+let storage: ArtefactStorage
+let folders = 0
+
+before(async () => {
+  market = await openFineTuningMarket()
+  const flow = await deployStorageContracts({ url: market.anvil.url })
+  node = await startNode(
+    nodeConfigSchema.parse({
+      data: { dir: join(market.folder, 'node'), shard: '0/1' },
+      chain: {
+        ...{ rpcUrls: [market.anvil.url], flow: flow.flow, startBlock: flow.block, confirmations: 0 },
+        pollIntervalMs: 100,
+      },
+      rpc: { listen: '127.0.0.1:0', listenAdmin: '127.0.0.1:0', hashThreads: 0 },
+    }),
+    { log: silentLog() },
+  )
+  const command = [process.execPath, fileURLToPath(new URL('./faulty-trainer.ts', import.meta.url))]
+  config = market.config({
+    storage: { nodes: [node.url], flow: flow.flow, attempts: 2, retryMs: 100, timeoutMs: 4_000 },
+    trainer: { command, crashes: 2, stopMs: 5_000 },
+    limits: { datasetBytes: 20_000 },
+  })
+  provider = await market.start(config)
+  await market.register(config, provider.url)
+  const opened = openArtefactStorage({
+    ...{
+      rpcUrls: [market.anvil.url],
+      nodes: [node.url],
+      flow: flow.flow,
+      account: market.account(9),
+      timeoutMs: 20_000,
+    },
+    journalDir: join(market.folder, 'journal'),
+  })
+  assert.ok(opened)
+  storage = opened
+})
+after(async () => {
+  await storage?.close()
+  await market?.close()
+  await node?.close()
+})
+
+function dataset(text: string): string {
+  const path = join(market.folder, `dataset-${folders++}.jsonl`)
+  writeFileSync(path, text)
+  return path
+}
+
+/** One user's way through the market. */
+async function tune(index: number, changes: Partial<FineTuneParameters> & { datasetPath: string }) {
+  const account = market.account(index)
+  const events: FineTuneEvent[] = []
+  await using wallet = await FineTuningWallet.open({
+    ...{ rpcUrls: [market.anvil.url], contract: market.contracts.fineTuning, account },
+  })
+  const result = await fineTune({
+    ...{ wallet, secretKey: fromHex(DEV_ACCOUNTS[index]?.privateKey ?? ''), base: MODEL },
+    ...{ trainingParams: parameters(), folder: join(market.folder, `run-${folders++}`), pollMs: 100 },
+    onEvent: (event) => events.push(event),
+    ...changes,
+  })
+  return { result, events }
+}
+
+const apiOf = (account: PrivateKeyAccount) =>
+  new ProviderApi({ url: provider.url, provider: provider.address, account })
+const stateOf = (folder: string) => JSON.parse(readFileSync(join(folder, 'task.json'), 'utf8')) as { id: string }
+
+describe('from a dataset to an adapter', () => {
+  let folder: string
+  let id: string
+  let lineageRoot: Hash
+
+  // Quote, deposit, terms, training, delivery over storage, key: the fee quoted is the fee paid, to the wei, and the
+  // provider holds no more than that.
+  test('pays what was quoted and gets an adapter', async () => {
+    const datasetPath = dataset(['red', 'green', 'blue', 'red', 'green', 'blue'].map((c) => `${line(c)}\n`).join(''))
+    await using source = await fileSource(datasetPath)
+    await upload(storage.connection, { source })
+    folder = join(market.folder, 'first')
+    const { result, events } = await tune(2, { datasetPath, folder, storage })
+    id = result.id
+    assert.equal(readFileSync(result.adapterPath).subarray(0, 4).toString(), 'GGUF')
+    const quote = events.find((event) => event.type === 'quote')
+    assert.equal(quote?.type === 'quote' ? BigInt(quote.quote.fee) : 0n, result.feeWei)
+    assert.equal(result.feeWei % PRICE_WEI, 0n)
+    const steps = events.flatMap((event) => (event.type === 'curve' ? event.points.map(({ step }) => step) : []))
+    assert.deepEqual(steps, [1, 2, 3, 4])
+    const user = market.account(2)
+    assert.equal(await market.balance(user), 10n ** 18n - result.feeWei)
+    assert.equal(await market.ledgerTotal(user), 3n * 10n ** 18n - result.feeWei)
+    assert.ok(result.lineageRoot)
+    lineageRoot = result.lineageRoot
+  })
+
+  // The same call with the same folder finds everything done.
+  test('pays nothing twice', async () => {
+    const before = await market.ledgerTotal(market.account(2))
+    const { result } = await tune(2, { datasetPath: 'not looked at', folder, storage })
+    assert.equal(result.id, id)
+    assert.equal(await market.ledgerTotal(market.account(2)), before)
+  })
+
+  // The record that was stored links dataset, base, recipe, checkpoints, adapter and artefact; a changed file breaks its
+  // link, and the others hold.
+  test('leaves a record whose every link holds', async () => {
+    const bytes = await fetchBytes(storage, {
+      root: lineageRoot,
+      scratch: join(market.folder, 'l.json'),
+      maxBytes: 1e6,
+    })
+    assert.deepEqual(new Uint8Array(bytes), new Uint8Array(readFileSync(join(folder, 'lineage.json'))))
+    await using wallet = await FineTuningWallet.open({
+      ...{ rpcUrls: [market.anvil.url], contract: market.contracts.fineTuning, account: market.account(2) },
+    })
+    const reader = () => wallet.reader(provider.address)
+    const files = { base: market.model.path, adapter: join(folder, 'adapter.gguf') }
+    const { lineage, links } = await verifyLineage({ bytes, root: lineageRoot, reader, storage, files })
+    assert.deepEqual(
+      links.filter(({ state }) => state !== 'holds'),
+      [],
+    )
+    assert.deepEqual(
+      lineage.record.checkpoints.map(({ step }) => step),
+      [2, 4],
+    )
+    assert.equal(lineage.record.recipe.rank, 2)
+    assert.equal(lineage.record.scores.steps, 4)
+    const wrong = { bytes, root: lineageRoot, reader, storage, files: { ...files, adapter: market.model.path } }
+    const broken = (await verifyLineage(wrong)).links.filter(({ state }) => state === 'broken')
+    assert.deepEqual(
+      broken.map(({ name }) => name),
+      ['adapter'],
+    )
+  })
+
+  // Dataset, settings, fee, log and curve are the owner's; others learn an id and its progress.
+  test('shows what is private to its owner alone', async () => {
+    const stranger = market.account(3)
+    const owner = market.account(2)
+    const path = `${provider.url}/v1/user/${owner.address}/task`
+    const nowMs = Date.now()
+    const token = await encodeSessionToken({ signer: stranger, provider: provider.address, nowMs, generation: 0 })
+    for (const what of [`/${id}/log`, `/${id}/curve`, `/${id}/lineage`, `/${id}`, '']) {
+      const response = await fetch(`${path}${what}`, { headers: { authorization: `Bearer ${token}` } })
+      assert.equal(response.status, 403, what)
+    }
+    for (const what of [`/${id}/curve`, `/${id}/lineage`])
+      assert.equal((await fetch(`${path}${what}`)).status, 401, what)
+    const seen = (await (await fetch(`${path}/${id}`)).json()) as Record<string, string>
+    assert.equal(seen.progress, 'Finished')
+    assert.deepEqual([seen.datasetHash, seen.trainingParams, seen.fee, seen.lineageRoot], ['', '', '0', undefined])
+    assert.doesNotMatch(await (await fetch(`${path}/${id}/log`)).text(), /loss|dataset/)
+    assert.match(await apiOf(owner).log(id), /loss/)
+    const elsewhere = await fetch(`${provider.url}/v1/user/${stranger.address}/task/${id}`)
+    assert.equal(elsewhere.status, 404)
+    await assert.rejects(
+      apiOf(stranger).fetchArtefact({ id, to: join(market.folder, 'x'), maxBytes: 1e6 }),
+      hasCode('TASK_UNKNOWN'),
+    )
+  })
+})
+
+describe('what goes wrong costs nothing', () => {
+  // The error names the line; nothing is deposited for a dataset that cannot be used.
+  for (const [what, text, code] of [
+    ['a broken line', `${line('red')}\n{"messages": [}\n`, 'TRAINER_DATASET_LINE'],
+    ['no examples', '\n\n', 'TRAINER_DATASET_EMPTY'],
+    ['an empty file', '', 'DATASET_LIMIT'],
+    ['too many bytes', `${line('x'.repeat(100))}\n`.repeat(200), 'DATASET_LIMIT'],
+  ] as const) {
+    test(`a dataset with ${what} is refused before anything is paid`, async () => {
+      await assert.rejects(tune(4, { datasetPath: dataset(text) }), hasCode(code))
+      await assert.rejects(market.ledgerTotal(market.account(4)), /LedgerNotExists/)
+    })
+  }
+
+  // A task that was created with such a dataset all the same fails with the same code.
+  test('a task with a broken dataset fails with its reason', async () => {
+    const user = market.account(4)
+    await market.fund(user, '1')
+    const api = apiOf(user)
+    const datasetHash = await api.sendDataset(Buffer.from('no json\n'))
+    const [model] = await api.models()
+    const nonce = BigInt(Date.now()) * 10_000n
+    const digest = createTaskDigest({ user: user.address, nonce, datasetHash })
+    const id = await api.create({
+      ...{
+        userAddress: user.address,
+        datasetHash,
+        trainingParams: parameters(),
+        preTrainedModelHash: model?.hash ?? '',
+      },
+      ...{ nonce: String(nonce), signature: await signTaskDigest({ signer: user, digest }), wait: true },
+    })
+    const failed = await until(async () => {
+      const task = await api.task(id)
+      return task.progress === 'Failed' ? task : undefined
+    }, 'it fails')
+    assert.equal(failed.failure?.code, 'TRAINER_DATASET_LINE')
+    assert.equal(await market.balance(user), 10n ** 18n)
+  })
+
+  // A loss that is no number, or a trainer that dies again and again, ends the task; what the terms held goes back to the
+  // user's ledger after their deadline, all of it.
+  for (const [index, mark, code] of [
+    [5, 'NAN_LOSS', 'TRAINER_LOSS'],
+    [6, 'CRASH', 'TRAINER_CRASHED'],
+  ] as const) {
+    test(`${code} fails the task, and its money is held no longer than agreed`, async () => {
+      const isOfTask = (error: unknown) =>
+        hasCode('TASK_FAILED')(error) && error instanceof WeightlessError && error.details.reason === code
+      await assert.rejects(tune(index, { datasetPath: dataset(`${line(mark)}\n${line('red')}\n`) }), isOfTask)
+      assert.equal(await market.ledgerTotal(market.account(index)), 3n * 10n ** 18n)
+    })
+  }
+
+  // A wrong architecture or tokenizer is found when the provider starts: nobody can pay for it.
+  test('a base model that cannot be trained is refused at the start', async () => {
+    const bytes = readFileSync(market.model.path)
+    const other = join(market.folder, 'other.gguf')
+    const name = bytes.indexOf('llama', bytes.indexOf('general.architecture'))
+    const renamed = Buffer.from(bytes)
+    renamed.write('xlama', name)
+    writeFileSync(other, renamed)
+    const models = [{ ...config.models[0], path: other }]
+    const own = market.config({ models })
+    await assert.rejects(openModels(own), hasCode('TRAINER_ARCHITECTURE'))
+    const cut = join(market.folder, 'cut.gguf')
+    writeFileSync(cut, bytes.subarray(0, 5_000))
+    await assert.rejects(
+      openModels(market.config({ models: [{ ...config.models[0], path: cut }] })),
+      hasCode('TRAINER_BASE'),
+    )
+  })
+
+  // One trains, one waits and knows its place; the waiting one can be cancelled, by its owner alone.
+  test('a waiting task shows its place and can be cancelled', async () => {
+    const stop = new AbortController()
+    const [first, second] = [join(market.folder, 'slow'), join(market.folder, 'waiting')]
+    const running = tune(7, { datasetPath: dataset(`${line('SLOW')}\n`), folder: first, signal: stop.signal })
+    running.catch(() => undefined)
+    await until(async () => existsSync(join(first, 'task.json')), 'it is agreed')
+    const owner = apiOf(market.account(7))
+    await until(
+      async () => (await owner.task(stateOf(first).id).catch(() => undefined))?.progress === 'Training',
+      'it trains',
+    )
+    const waiting = tune(8, { datasetPath: dataset(`${line('blue')}\n${line('red')}\n`), folder: second })
+    waiting.catch(() => undefined)
+    const other = apiOf(market.account(8))
+    const seen = await until(async () => {
+      const task = existsSync(join(second, 'task.json'))
+        ? await other.task(stateOf(second).id).catch(() => undefined)
+        : undefined
+      return task?.progress === 'SetUp' ? task : undefined
+    }, 'it waits')
+    assert.equal(seen.queuePosition, 1)
+    assert.ok((seen.estimatedSeconds ?? 0) > 0)
+    await assert.rejects(owner.cancel(seen.id), hasCode('TASK_UNKNOWN'))
+    await assert.rejects(owner.cancel(stateOf(first).id), hasCode('TASK_NOT_READY'))
+    await other.cancel(seen.id)
+    await assert.rejects(
+      waiting,
+      (error: unknown) => error instanceof WeightlessError && error.details.reason === 'TASK_CANCELLED',
+    )
+    assert.equal(await market.balance(market.account(8)), 10n ** 18n)
+    stop.abort()
+    await assert.rejects(running)
+  })
+})
+
+test('unknown tasks and models are told', async () => {
+  const api = apiOf(market.account(2))
+  await assert.rejects(api.task(randomUUID()), hasCode('TASK_UNKNOWN'))
+  await assert.rejects(tune(2, { datasetPath: dataset(line('x')), base: 'nothing' }), hasCode('MODEL_UNKNOWN'))
+  const missing: Hex = `0x${'12'.repeat(32)}`
+  const [model] = await api.models()
+  const quote = { datasetHash: missing, preTrainedModelHash: (model?.hash ?? '') as Hash, trainingParams: parameters() }
+  await assert.rejects(api.quote(quote), hasCode('DATASET_UNKNOWN'))
+})
