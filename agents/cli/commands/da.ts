@@ -40,7 +40,12 @@ interface SampleOptions extends DaOptions {
 /** Below this the command fails: it would not have shown anything. */
 const LEAST_CONFIDENCE = 0.999
 
-/** `weightless da put|get|sample|quote`. */
+interface DemandOptions extends DaOptions {
+  row: number
+  epoch?: number
+}
+
+/** `weightless da put|get|sample|demand|quote`. */
 export function register(program: Command, io: CliIo): void {
   const group = program
     .command('da')
@@ -68,6 +73,16 @@ export function register(program: Command, io: CliIo): void {
     .option('--epoch <n>', 'the submission meant (default: the one confirmed last)', zeroOrMore)
     .action((root: string, _: unknown, command: Command) =>
       sampleBlob(parseRoot(root), readOptions<SampleOptions>(command), io),
+    )
+  withContracts(group.command('demand'))
+    .description('demand a row on chain from its signer: it answers there, or loses stake')
+    .argument('<root>', 'data root of the blob')
+    .requiredOption('--row <n>', 'row, 0 to 3071', zeroOrMore)
+    .option('--epoch <n>', 'the submission meant (default: the one confirmed last)', zeroOrMore)
+    .option('--keystore <file>', 'keystore of the account that gives the bond')
+    .option('--password-file <file>', 'file with its password')
+    .action((root: string, _: unknown, command: Command) =>
+      demand(parseRoot(root), readOptions<DemandOptions>(command), io),
     )
   withContracts(group.command('quote'))
     .description('what publishing a blob costs now')
@@ -132,6 +147,28 @@ async function get(dataRoot: `0x${string}`, options: GetOptions, io: CliIo): Pro
   } finally {
     view.stop()
   }
+}
+
+async function demand(dataRoot: `0x${string}`, options: DemandOptions, io: CliIo): Promise<void> {
+  await using da = await open(options, io, { pays: true })
+  const { row, epoch } = options
+  const done = await da.demandRow({
+    ...{ dataRoot, row, epoch, signal: io.signal },
+    onEvent: (event) => {
+      if (event.type !== 'asked') return
+      const { signer, bondWei, deadlineBlock } = event
+      io.info(`asked ${signer} with a bond of ${formatEther(bondWei)}; it has until block ${deadlineBlock}`)
+    },
+  })
+  const { signer, bondWei, data, slashedWei } = done
+  io.result({
+    json: { ...done, dataRoot, row, data: data === undefined ? null : `0x${Buffer.from(data).toString('hex')}` },
+    text: [
+      data === undefined
+        ? `${signer} did not answer and lost ${formatEther(slashedWei)}; the bond and a share of it are yours to draw`
+        : `row ${row} is on the chain, ${data.length} bytes, verified; ${signer} got the bond of ${formatEther(bondWei)}`,
+    ],
+  })
 }
 
 async function sampleBlob(dataRoot: `0x${string}`, options: SampleOptions, io: CliIo): Promise<void> {

@@ -2,6 +2,7 @@ import type { EncodedBlob } from '#protocol/da/blob-codec.ts'
 import { type CollectedSignatures, type CollectSignaturesParameters, collectSignatures } from './collect-signatures.ts'
 import { type Certificate, type ConfirmBlobsParameters, confirmBlobs } from './confirm-blobs.ts'
 import { type DaConnection, type DaConnectionParameters, openDaConnection } from './connection.ts'
+import { type DemandParameters, type DemandReturnType, demandRow } from './demand.ts'
 import { type DisperseParameters, type DisperseReturnType, disperse } from './disperse.ts'
 import { type QuoteParameters, type QuoteReturnType, quoteBlob } from './quote.ts'
 import { type RetrieveParameters, type RetrieveReturnType, retrieve } from './retrieve.ts'
@@ -21,6 +22,8 @@ export interface DaClient extends AsyncDisposable {
   retrieve(parameters: RetrieveParameters): Promise<RetrieveReturnType>
   /** Check by a few random rows that a blob can be had. */
   sample(parameters: SampleParameters): Promise<SampleReturnType>
+  /** Demand a row on chain from the signer that signed for it. */
+  demandRow(parameters: DemandParameters): Promise<DemandReturnType>
   quote(parameters: QuoteParameters): Promise<QuoteReturnType>
   /** Rows and commitment of a payload. Release it when done. */
   encode(data: Uint8Array, options?: { signal?: AbortSignal | undefined }): Promise<EncodedBlob>
@@ -48,6 +51,7 @@ export function connectDa(parameters: DaConnectionParameters): DaClient {
     disperse: (given) => disperse(connection, given),
     retrieve: (given) => retrieve(connection, given),
     sample: (given) => sample(connection, given),
+    demandRow: (given) => demandRow(connection, given),
     quote: (given) => quoteBlob(connection, given),
     encode: async (data, options = {}) => (await connection.codec()).encode(data, options),
     submitBlobs: (given) => submitBlobs(connection, given),
