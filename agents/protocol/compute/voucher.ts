@@ -21,7 +21,10 @@ export interface Voucher {
   readonly cumulativeFeeWei: bigint
   /** Until when it can be settled, in seconds since 1970. */
   readonly expiresAtS: number
-  /** The sub-account's generation: revoking all tokens voids vouchers too. */
+  /**
+   * The sub-account's generation. Revoking all tokens ends it for vouchers too, but what was signed before stays
+   * claimable for the contract's lock time, as it may pay for what was served.
+   */
   readonly generation: number
 }
 
