@@ -2,9 +2,10 @@ import { encodeFunctionData, type LocalAccount } from 'viem'
 import { type Chain, connectChain } from '#kit/chain/client.ts'
 import { createSender, type TransactionSender } from '#kit/chain/sender.ts'
 import type { Logger } from '#kit/log.ts'
+import { inferenceServingAbi } from '#protocol/abi/inference-serving.ts'
+import { providerStakesAbi } from '#protocol/abi/provider-stakes.ts'
 import type { Hash, Hex } from '#protocol/hex.ts'
 import { ProviderSetupError } from './account.ts'
-import { inferenceServingAbi, providerStakesAbi } from './chain/inference-abi.ts'
 import type { ProviderConfig } from './config.ts'
 
 /** What a provider tells the market. */

@@ -4,7 +4,6 @@ import { join } from 'node:path'
 import { type Abi, createWalletClient, encodeFunctionData, http, parseAbi, parseEther, publicActions } from 'viem'
 import { type PrivateKeyAccount, privateKeyToAccount } from 'viem/accounts'
 import type { Engine } from '#compute/engines/engine.ts'
-import { inferenceServingAbi } from '#compute/provider/chain/inference-abi.ts'
 import {
   type ProviderConfig,
   providerConfigSchema,
@@ -13,6 +12,7 @@ import {
   startProvider,
 } from '#compute/provider/main.ts'
 import { silentLog } from '#kit/log.ts'
+import { inferenceServingAbi } from '#protocol/abi/inference-serving.ts'
 import { encodeSessionToken } from '#protocol/compute/session-token.ts'
 import { encodeVoucherHeader, signVoucher, type Voucher } from '#protocol/compute/voucher.ts'
 import type { Hex } from '#protocol/hex.ts'

@@ -3,9 +3,11 @@ import type { Chain } from '#kit/chain/client.ts'
 import { type BlockRef, followLogs, type LogBatch, type LogFollower, type RawLog } from '#kit/chain/log-follower.ts'
 import type { Logger } from '#kit/log.ts'
 import type { Metrics } from '#kit/metrics.ts'
+import { inferenceServingAbi } from '#protocol/abi/inference-serving.ts'
+import { decodeVoucherPayments } from '#protocol/compute/packed-vouchers.ts'
 import type { Hex } from '#protocol/hex.ts'
 import { ProviderError } from '../error.ts'
-import { inferenceServingAbi, watchedEvents } from './inference-abi.ts'
+import { watchedEvents } from './watched-events.ts'
 
 /** One user's sub-account at this provider. */
 export interface AccountState {
@@ -208,8 +210,7 @@ export class AccountView {
     const { eventName, args } = event
     if (args.provider?.toLowerCase() !== provider && args.service?.toLowerCase() !== provider) return
     if (eventName === 'VouchersSettled') {
-      // Each word is a user in its upper 160 bits.
-      for (const word of args.payments ?? []) this.forget(word.slice(0, 42).toLowerCase() as Hex)
+      for (const { user } of decodeVoucherPayments(args.payments ?? '0x')) this.forget(user)
       return
     }
     if (args.user === undefined) {
@@ -351,7 +352,7 @@ interface WatchedArguments {
   tokenId?: number
   tokenIds?: readonly number[]
   newGeneration?: bigint
-  payments?: readonly Hex[]
+  payments?: Hex
 }
 
 function decodeWatched(log: RawLog): { eventName: string; args: WatchedArguments } | undefined {

@@ -1,7 +1,7 @@
 import { decodeFunctionData, parseEventLogs } from 'viem'
 import type { Chain } from '#kit/chain/client.ts'
+import { inferenceServingAbi } from '#protocol/abi/inference-serving.ts'
 import type { Hash, Hex } from '#protocol/hex.ts'
-import { inferenceServingAbi } from '../chain/inference-abi.ts'
 import type { ItemOutcome, SettlementBatch } from './settlement-log.ts'
 
 /** What the contract says of one item (compute.md §1.5). */

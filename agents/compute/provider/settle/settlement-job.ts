@@ -3,8 +3,8 @@ import { z } from 'zod'
 import type { Chain } from '#kit/chain/client.ts'
 import type { TransactionSender } from '#kit/chain/sender.ts'
 import type { JsonValue } from '#kit/queue/queue.ts'
+import { inferenceServingAbi } from '#protocol/abi/inference-serving.ts'
 import type { Hash, Hex } from '#protocol/hex.ts'
-import { inferenceServingAbi } from '../chain/inference-abi.ts'
 import type { SettlementBatch } from './settlement-log.ts'
 
 const hex = z.string().regex(/^0x[0-9a-f]*$/i) as unknown as z.ZodType<Hex>
