@@ -2,7 +2,12 @@ import assert from 'node:assert/strict'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { after, afterEach, before, test } from 'node:test'
+import { decodeFunctionData, encodeFunctionData } from 'viem'
 import type { RunningProvider } from '#compute/provider/main.ts'
+import { inferenceServingAbi } from '#protocol/abi/inference-serving.ts'
+import { decodeVoucherPayments } from '#protocol/compute/packed-vouchers.ts'
+import { decodeVoucherHeader } from '#protocol/compute/voucher.ts'
+import type { Hex } from '#protocol/hex.ts'
 import { type Market, openMarket, type User, until } from './market.ts'
 import { startUpstream, type Upstream } from './upstream.ts'
 
@@ -82,6 +87,40 @@ test('settles session tokens and vouchers in one batch each, once', async () => 
   assert.equal(before - sum(await balances()), billedWei)
 })
 
+// One voucher beyond what the packed form holds takes a call of its own; the others stay cheap, and all are paid once.
+test('packs the vouchers that can be packed, and settles the others too', async () => {
+  await start()
+  const payers = [12, 13, 14].map((index) => market.user(index))
+  for (const user of payers) await user.fund('1')
+  const fromBlock = await market.client.getBlockNumber()
+  const paid = new Map<Hex, bigint>()
+  for (const [index, user] of payers.entries()) {
+    const before = provider.status().billedWei
+    const cumulativeWei = index === 0 ? 2n ** 96n : 10n ** 17n
+    assert.equal(await chat(user, 900 - 100 * index, await user.voucher(cumulativeWei)), 200)
+    paid.set(user.address, provider.status().billedWei - before)
+  }
+  const round = await provider.settle()
+  assert.deepEqual([round.batches, round.users, round.earnedWei], [2, 3, sum([...paid.values()])])
+  const logs = await market.client.getContractEvents({
+    ...{ address: market.contracts.inference, abi: inferenceServingAbi, eventName: 'VouchersSettled', fromBlock },
+  })
+  const calls = await Promise.all(
+    logs.map(async ({ transactionHash: hash, args }) => {
+      const { input } = await market.client.getTransaction({ hash })
+      const { functionName } = decodeFunctionData({ abi: inferenceServingAbi, data: input })
+      return { functionName, payments: decodeVoucherPayments(args.payments ?? '0x') }
+    }),
+  )
+  const payment = ({ address }: User) => ({ user: address, paidWei: paid.get(address) })
+  const [odd, ...packed] = payers as [User, User, User]
+  assert.deepEqual(calls, [
+    { functionName: 'settlePackedVouchers', payments: packed.map(payment) },
+    { functionName: 'settleVouchers', payments: [payment(odd)] },
+  ])
+  assert.equal((await provider.settle()).batches, 0)
+})
+
 test('waits while fees are not worth their gas', async () => {
   await start({ settlement: { earnOverGas: 1_000 } })
   const [first] = users as [User]
@@ -138,27 +177,29 @@ test('serves known users and keeps the books while the chain cannot be reached',
 })
 
 // The process ends between sending and knowing: the next one finds out from the chain, and nobody is charged twice.
-test('finds out after a crash what became of a settlement', async () => {
-  await start()
-  const [first] = users as [User]
-  assert.equal(await chat(first, 800), 200)
-  const before = await first.balance()
-  const owed = provider.status().unsettledWei
-  // Answers are lost from the moment on when the transaction is in.
-  await market.anvil.rpc('evm_setAutomine', [false])
-  const lost = provider.settle().catch(() => undefined)
-  await until(async () => (await pendingCount()) > 0, 'the settlement is in the pool')
-  await provider.close()
-  await lost
-  await market.anvil.rpc('evm_setAutomine', [true])
-  await market.anvil.rpc('evm_mine', [])
-  await start()
-  const round = await provider.settle()
-  assert.equal(round.earnedWei, owed)
-  assert.equal(before - (await first.balance()), owed)
-  assert.equal(provider.status().unsettledWei, 0n)
-  assert.equal((await provider.settle()).earnedWei, 0n)
-})
+for (const mode of ['token', 'voucher'] as const) {
+  test(`finds out after a crash what became of a settlement by ${mode}`, async () => {
+    await start()
+    const [first] = users as [User]
+    assert.equal(await chat(first, 800, mode === 'voucher' ? await first.voucher(4n * 10n ** 18n) : undefined), 200)
+    const before = await first.balance()
+    const owed = provider.status().unsettledWei
+    // Answers are lost from the moment on when the transaction is in.
+    await market.anvil.rpc('evm_setAutomine', [false])
+    const lost = provider.settle().catch(() => undefined)
+    await until(async () => (await pendingCount()) > 0, 'the settlement is in the pool')
+    await provider.close()
+    await lost
+    await market.anvil.rpc('evm_setAutomine', [true])
+    await market.anvil.rpc('evm_mine', [])
+    await start()
+    const round = await provider.settle()
+    assert.equal(round.earnedWei, owed)
+    assert.equal(before - (await first.balance()), owed)
+    assert.equal(provider.status().unsettledWei, 0n)
+    assert.equal((await provider.settle()).earnedWei, 0n)
+  })
+}
 
 async function pendingCount(): Promise<number> {
   const status = (await market.anvil.rpc('txpool_status')) as { pending: string }
@@ -207,6 +248,25 @@ test('holds back a user whom the contract would refuse, and settles the others',
   assert.equal(round.users, 2)
   await market.owner().call(market.contracts.inference, 'acknowledgeTEESignerByOwner', [market.provider.address])
   await until(async () => (await provider.settle()).users === 1, 'the session token is settled too')
+})
+
+// What is remembered of an account ends with the event of a settlement that somebody else sent.
+test('a voucher settled elsewhere is seen at once', async () => {
+  await start()
+  const user = market.user(15)
+  await user.fund('1')
+  assert.equal(await chat(user, 1), 200)
+  const { voucher, signature } = decodeVoucherHeader(await user.voucher(10n ** 18n))
+  const terms = { user: user.address, cumulativeFee: 10n ** 18n, claim: 10n ** 18n, generation: 0n, signature }
+  const data = encodeFunctionData({
+    ...{ abi: inferenceServingAbi, functionName: 'settleVouchers' },
+    args: [[{ ...terms, expiry: BigInt(voucher.expiresAtS) }]],
+  })
+  const { account } = market.provider
+  const hash = await market.client.sendTransaction({ account, chain: null, to: market.contracts.inference, data })
+  await market.client.waitForTransactionReceipt({ hash, pollingInterval: 20 })
+  assert.equal(await user.balance(), 0n)
+  await until(async () => (await chat(user, 1)) === 402, 'the account is known to be empty', 5_000)
 })
 
 async function health(): Promise<string> {

@@ -35,8 +35,12 @@ export interface PlanParameters {
 }
 
 export interface PlannedItem {
-  item: SettlementItem
-  charges: readonly DueCharge[]
+  readonly item: SettlementItem
+  readonly charges: readonly DueCharge[]
+  /** How many times its gas it must bring, in percent. */
+  readonly factor: bigint
+  /** What it brings. */
+  readonly gainWei: bigint
 }
 
 /** Vouchers that end this soon are settled if that is worth its gas at all. */
@@ -51,7 +55,7 @@ const ZERO_HASH: Hash = `0x${'00'.repeat(32)}`
  * transaction. Empty when it would not pay.
  */
 export async function planSettlement(parameters: PlanParameters): Promise<PlannedItem[]> {
-  const { mode, settlements, gasPriceWei, gas, maxItems, isHeld } = parameters
+  const { mode, settlements, gasPriceWei, gas, earnOverGas, maxItems, isHeld } = parameters
   const byUser = new Map<Hex, DueCharge[]>()
   for (const charge of settlements.due(mode)) {
     if (isHeld(charge.user)) continue
@@ -65,7 +69,7 @@ export async function planSettlement(parameters: PlanParameters): Promise<Planne
     .filter(({ owedWei, factor }) => owedWei * 100n >= itemCostWei * factor)
     .sort((a, b) => (a.owedWei < b.owedWei ? 1 : a.owedWei > b.owedWei ? -1 : 0))
     .slice(0, maxItems)
-  const planned: (PlannedItem & { factor: bigint; gainWei: bigint })[] = []
+  const planned: PlannedItem[] = []
   for (const { charges, owedWei, factor } of candidates) {
     const item =
       mode === 'token' ? await tokenItem(parameters, charges, owedWei) : await voucherItem(parameters, charges, owedWei)
@@ -73,10 +77,18 @@ export async function planSettlement(parameters: PlanParameters): Promise<Planne
     const gainWei = mode === 'token' ? item.totalWei : item.totalWei - item.paidBeforeWei
     planned.push({ item, charges, factor, gainWei })
   }
+  return isWorthIt(planned, { gas, gasPriceWei, earnOverGas }) ? planned : []
+}
+
+/** Whether items together bring so much that a transaction of their own pays. */
+export function isWorthIt(
+  planned: readonly PlannedItem[],
+  { gas, gasPriceWei, earnOverGas }: Pick<PlanParameters, 'gas' | 'gasPriceWei' | 'earnOverGas'>,
+): boolean {
   const gainWei = planned.reduce((total, { gainWei: gain }) => total + gain, 0n)
-  const factor = planned.reduce((lowest, item) => least(item.factor, lowest), percent(parameters.earnOverGas))
+  const factor = planned.reduce((lowest, item) => least(item.factor, lowest), percent(earnOverGas))
   const costWei = (gas.baseGas + gas.itemGas * BigInt(planned.length)) * gasPriceWei
-  return planned.length === 0 || gainWei * 100n < costWei * factor ? [] : planned
+  return planned.length > 0 && gainWei * 100n >= costWei * factor
 }
 
 /** How many times its gas a settlement must bring, in percent: once, where it cannot wait. */

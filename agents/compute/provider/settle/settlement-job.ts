@@ -1,9 +1,15 @@
-import { encodeFunctionData } from 'viem'
+import { decodeFunctionResult, encodeFunctionData } from 'viem'
 import { z } from 'zod'
 import type { Chain } from '#kit/chain/client.ts'
 import type { TransactionSender } from '#kit/chain/sender.ts'
 import type { JsonValue } from '#kit/queue/queue.ts'
 import { inferenceServingAbi } from '#protocol/abi/inference-serving.ts'
+import {
+  decodePackedStatuses,
+  type PackedVoucher,
+  packableVoucher,
+  packVouchers,
+} from '#protocol/compute/packed-vouchers.ts'
 import type { Hash, Hex } from '#protocol/hex.ts'
 import type { SettlementBatch } from './settlement-log.ts'
 
@@ -76,7 +82,7 @@ export async function sendSettlement(parameters: {
   const { chain, sender, signal, timeoutMs = 180_000 } = parameters
   const job = await withoutTaken(parameters.job, chain)
   if (job.items.length === 0) return { hash: null, gasCostWei: '0' }
-  const data = settlementCall(job)
+  const { data } = settlementCall(job)
   const estimate = await chain.client.estimateGas({ account: job.provider, to: job.contract, data })
   const receipt = await sender.send(
     { to: job.contract, data, gas: (estimate * (100n + GAS_MARGIN)) / 100n, abi: inferenceServingAbi },
@@ -85,25 +91,55 @@ export async function sendSettlement(parameters: {
   return { hash: receipt.transactionHash, gasCostWei: String(receipt.gasUsed * receipt.effectiveGasPrice) }
 }
 
-/** The contract call of a settlement. */
-export function settlementCall({ mode, items, provider }: SettlementJob): Hex {
-  if (mode === 'voucher') {
-    return encodeFunctionData({
-      abi: inferenceServingAbi,
-      functionName: 'settleVouchers',
-      args: [
-        items.map(({ user, totalWei, cumulativeWei, expiresS, generation, signature }) => ({
-          ...{ user, cumulativeFee: BigInt(cumulativeWei), claim: BigInt(totalWei), expiry: BigInt(expiresS) },
-          ...{ generation: BigInt(generation), signature },
-        })),
-      ],
-    })
+/** A contract call that settles. */
+export interface SettlementCall {
+  readonly functionName: 'settleFeesWithTEE' | 'settleVouchers' | 'settlePackedVouchers'
+  readonly data: Hex
+}
+
+/**
+ * The contract call of a settlement, told by what is in it alone, so that sending it again sends the same. Vouchers go
+ * the cheaper, packed way when all of them can.
+ */
+export function settlementCall(job: SettlementJob): SettlementCall {
+  const { mode, items, provider } = job
+  const abi = inferenceServingAbi
+  if (mode === 'token') {
+    const functionName = 'settleFeesWithTEE'
+    return { functionName, data: encodeFunctionData({ abi, functionName, args: [teeItems({ items, provider })] }) }
   }
-  return encodeFunctionData({
-    abi: inferenceServingAbi,
-    functionName: 'settleFeesWithTEE',
-    args: [teeItems({ items, provider })],
-  })
+  const packed = items.flatMap((item) => packedItem(job, item) ?? [])
+  if (packed.length === items.length) {
+    const functionName = 'settlePackedVouchers'
+    return { functionName, data: encodeFunctionData({ abi, functionName, args: [packVouchers(packed)] }) }
+  }
+  const functionName = 'settleVouchers'
+  const vouchers = items.map(({ user, totalWei, cumulativeWei, expiresS, generation, signature }) => ({
+    ...{ user, cumulativeFee: BigInt(cumulativeWei), claim: BigInt(totalWei), expiry: BigInt(expiresS) },
+    ...{ generation: BigInt(generation), signature },
+  }))
+  return { functionName, data: encodeFunctionData({ abi, functionName, args: [vouchers] }) }
+}
+
+/** A voucher's item for the packed call; undefined where it takes `settleVouchers`. */
+export function packedItem(
+  { chainId, contract, provider }: Pick<SettlementJob, 'chainId' | 'contract' | 'provider'>,
+  { user, totalWei, cumulativeWei, expiresS, generation, signature }: SettlementJob['items'][number],
+): PackedVoucher | undefined {
+  const voucher = { user, provider, cumulativeFeeWei: BigInt(cumulativeWei), expiresAtS: expiresS, generation }
+  return packableVoucher({ chainId, contract, voucher, signature, claimWei: BigInt(totalWei) })
+}
+
+/** The statuses that a call which settles `count` items answered with. */
+export function settlementStatuses(parameters: {
+  call: SettlementCall
+  answer: Hex | undefined
+  count: number
+}): readonly number[] {
+  const { call, answer = '0x', count } = parameters
+  const { functionName } = call
+  const statuses = decodeFunctionResult({ abi: inferenceServingAbi, functionName, data: answer })
+  return typeof statuses === 'string' ? decodePackedStatuses(statuses, count) : statuses
 }
 
 /** The items of a settlement by the signer's word, as the contract takes them. */

@@ -8,8 +8,16 @@ import type { AccountView } from '../chain/account-view.ts'
 import type { VoucherBook } from '../money/voucher-book.ts'
 import type { ProviderMetrics } from '../provider-metrics.ts'
 import { readOutcomes } from './outcomes.ts'
-import { type GasCosts, type PlannedItem, planSettlement } from './plan.ts'
-import { type SettlementJob, type SettlementSent, settlementCall, settlementJob, teeItems } from './settlement-job.ts'
+import { type GasCosts, isWorthIt, type PlannedItem, planSettlement } from './plan.ts'
+import {
+  packedItem,
+  type SettlementJob,
+  type SettlementSent,
+  settlementCall,
+  settlementJob,
+  settlementStatuses,
+  teeItems,
+} from './settlement-job.ts'
 import type { SettlementBatch, SettlementLog, SettlementMode } from './settlement-log.ts'
 
 /** Sends settlements: from this process, or through a queue. */
@@ -125,22 +133,33 @@ export class Settler {
     const { earnOverGas, maxItems, maxUnsettledMs } = this.#parameters
     const [gasPriceWei, head] = await Promise.all([chain.client.getGasPrice(), chain.client.getBlockNumber()])
     const nowMs = now()
+    const costs = { gas: this.#gas[mode], gasPriceWei, earnOverGas }
     const planned = await planSettlement({
-      ...{ mode, settlements, vouchers, view, contract, provider, signer, nowMs, gasPriceWei },
-      ...{ chainId: chain.id, gas: this.#gas[mode], earnOverGas, maxItems, maxUnsettledMs },
+      ...{ mode, settlements, vouchers, view, contract, provider, signer, nowMs, ...costs },
+      ...{ chainId: chain.id, maxItems, maxUnsettledMs },
       isHeld: (user) => (this.#held.get(user) ?? 0) > nowMs,
       isUrgent: (user) => view.isLeaving(user),
     })
-    const sound = await this.#preview(mode, planned)
+    // One that cannot be packed would make all the others dearer: it goes with the next batch.
+    const packed = mode === 'voucher' ? this.#packable(planned) : planned
+    const sound = await this.#preview(mode, isWorthIt(packed, costs) ? packed : planned)
     if (sound.length === 0) return undefined
     return settlements.prepare({ mode, fromBlock: Number(head), items: sound })
+  }
+
+  #packable(planned: readonly PlannedItem[]): PlannedItem[] {
+    const job = this.#planJob('voucher', planned)
+    return planned.filter((_, index) => {
+      const item = job.items[index]
+      return item !== undefined && packedItem(job, item) !== undefined
+    })
   }
 
   /** Asks the contract what it would say; who would be refused is left out for a while. */
   async #preview(mode: SettlementMode, planned: readonly PlannedItem[]): Promise<PlannedItem[]> {
     const { chain, contract, provider, log } = this.#parameters
     if (planned.length === 0) return []
-    const job = this.#job({ id: 0, mode, fromBlock: 0, createdMs: 0, items: asItems(planned) })
+    const job = this.#planJob(mode, planned)
     const refused = new Map<Hex, number>()
     if (mode === 'token') {
       const [users, reasons] = await chain.client.readContract({
@@ -149,9 +168,9 @@ export class Settler {
       })
       for (const [index, user] of users.entries()) refused.set(user.toLowerCase() as Hex, Number(reasons[index] ?? 0))
     } else {
-      const { data } = await chain.client.call({ account: provider, to: contract, data: settlementCall(job) })
-      const statuses = decodeStatuses(data)
-      for (const [index, status] of statuses.entries()) {
+      const call = settlementCall(job)
+      const { data: answer } = await chain.client.call({ account: provider, to: contract, data: call.data })
+      for (const [index, status] of settlementStatuses({ call, answer, count: job.items.length }).entries()) {
         const user = job.items[index]?.user
         if (status > 1 && user !== undefined) refused.set(user, status)
       }
@@ -205,6 +224,16 @@ export class Settler {
     if (measured > 0n) this.#gas[batch.mode] = { baseGas, itemGas: (3n * itemGas + measured) / 4n }
   }
 
+  #planJob(mode: SettlementMode, planned: readonly PlannedItem[]): SettlementJob {
+    return this.#job({
+      id: 0,
+      mode,
+      fromBlock: 0,
+      createdMs: 0,
+      items: planned.map(({ item }, id) => ({ ...item, id })),
+    })
+  }
+
   #job(batch: SettlementBatch): SettlementJob {
     const { chain, contract, provider } = this.#parameters
     return settlementJob({ batch, chainId: chain.id, contract, provider })
@@ -215,16 +244,6 @@ export class Settler {
     if (this.#held.size >= MAX_HELD) this.#held.clear()
     this.#held.set(user, now() + retryMs)
   }
-}
-
-function asItems(planned: readonly PlannedItem[]) {
-  return planned.map(({ item }, id) => ({ ...item, id }))
-}
-
-/** `uint8[]` as the ABI writes it: offset, length, one word each. */
-function decodeStatuses(data: Hex | undefined): number[] {
-  const words = (data ?? '0x').slice(2).match(/.{64}/g) ?? []
-  return words.slice(2).map((word) => Number.parseInt(word.slice(-2), 16))
 }
 
 function add(round: SettlementRound, more: SettlementRound): void {
