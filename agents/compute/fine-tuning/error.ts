@@ -47,3 +47,12 @@ export class FineTuningError extends WeightlessError {
     this.statusCode = statusCode
   }
 }
+
+/** As many datasets are being received or read as may be. */
+export function uploadsBusy(uploads: number): FineTuningError {
+  return new FineTuningError({
+    ...{ code: 'UPLOADS_BUSY', statusCode: 503, message: `${uploads} datasets are being read` },
+    fix: 'try again shortly',
+    details: { limit: uploads },
+  })
+}

@@ -21,7 +21,7 @@ import type { Hash, Hex } from '#protocol/hex.ts'
 import type { FineTuningChain } from './chain/fine-tuning-chain.ts'
 import type { FineTuningConfig } from './config.ts'
 import type { Datasets } from './datasets.ts'
-import { FineTuningError } from './error.ts'
+import { FineTuningError, uploadsBusy } from './error.ts'
 import type { BaseModels } from './models.ts'
 import type { TaskRow, TaskStore } from './store/task-store.ts'
 import { estimateSeconds } from './task-view.ts'
@@ -286,12 +286,7 @@ export class TaskService {
   /** Few at once: datasets lie in memory while they are received. */
   async #limited<T>(work: () => Promise<T>): Promise<T> {
     const { uploads } = this.parts.config.limits
-    if (this.#uploads >= uploads) {
-      throw new FineTuningError({
-        ...{ code: 'UPLOADS_BUSY', statusCode: 503, message: `${uploads} datasets are being read` },
-        fix: 'try again shortly',
-      })
-    }
+    if (this.#uploads >= uploads) throw uploadsBusy(uploads)
     this.#uploads += 1
     try {
       return await work()

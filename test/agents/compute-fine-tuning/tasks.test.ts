@@ -2,9 +2,15 @@ import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { PassThrough, Readable } from 'node:stream'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { Command } from 'commander'
 import type { PrivateKeyAccount } from 'viem'
+import * as finetuneCommand from '#cli/commands/finetune.ts'
+import * as modelCommand from '#cli/commands/model.ts'
+import { createIo } from '#cli/io.ts'
+import { addGlobalOptions } from '#cli/options.ts'
 import { upload } from '#client/storage/upload.ts'
 import { type FineTuneEvent, type FineTuneParameters, fineTune } from '#compute/fine-tuning/client/fine-tune.ts'
 import { ProviderApi } from '#compute/fine-tuning/client/provider-api.ts'
@@ -247,13 +253,13 @@ describe('what goes wrong costs nothing', () => {
     assert.equal(await market.balance(user), 10n ** 18n)
   })
 
-  // A loss that is no number, or a trainer that dies again and again, ends the task; what the terms held goes back to the
-  // user's ledger after their deadline, all of it.
+  // A loss that is no number, or a trainer that dies again and again, ends the task with its reason, and nothing is
+  // charged.
   for (const [index, mark, code] of [
     [5, 'NAN_LOSS', 'TRAINER_LOSS'],
     [6, 'CRASH', 'TRAINER_CRASHED'],
   ] as const) {
-    test(`${code} fails the task, and its money is held no longer than agreed`, async () => {
+    test(`${code} fails the task, and nothing is charged`, async () => {
       const isOfTask = (error: unknown) =>
         hasCode('TASK_FAILED')(error) && error instanceof WeightlessError && error.details.reason === code
       await assert.rejects(tune(index, { datasetPath: dataset(`${line(mark)}\n${line('red')}\n`) }), isOfTask)
@@ -282,9 +288,8 @@ describe('what goes wrong costs nothing', () => {
 
   // One trains, one waits and knows its place; the waiting one can be cancelled, by its owner alone.
   test('a waiting task shows its place and can be cancelled', async () => {
-    const stop = new AbortController()
     const [first, second] = [join(market.folder, 'slow'), join(market.folder, 'waiting')]
-    const running = tune(7, { datasetPath: dataset(`${line('SLOW')}\n`), folder: first, signal: stop.signal })
+    const running = tune(7, { datasetPath: dataset(`${line('SLOW')}\n`), folder: first })
     running.catch(() => undefined)
     await until(async () => existsSync(join(first, 'task.json')), 'it is agreed')
     const owner = apiOf(market.account(7))
@@ -311,8 +316,8 @@ describe('what goes wrong costs nothing', () => {
       (error: unknown) => error instanceof WeightlessError && error.details.reason === 'TASK_CANCELLED',
     )
     assert.equal(await market.balance(market.account(8)), 10n ** 18n)
-    stop.abort()
-    await assert.rejects(running)
+    writeFileSync(join(config.dataDir, 'tasks', stateOf(first).id, 'go'), '')
+    await assert.rejects(running, hasCode('TASK_FAILED'))
   })
 })
 
@@ -324,4 +329,72 @@ test('unknown tasks and models are told', async () => {
   const [model] = await api.models()
   const quote = { datasetHash: missing, preTrainedModelHash: (model?.hash ?? '') as Hash, trainingParams: parameters() }
   await assert.rejects(api.quote(quote), hasCode('DATASET_UNKNOWN'))
+})
+
+/** Runs a command in this process; what it printed and its exit code. */
+async function weightless(...argv: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
+  const [stdout, stderr] = [new PassThrough(), new PassThrough()]
+  const said = { stdout: '', stderr: '' }
+  stdout.on('data', (chunk: Buffer) => {
+    said.stdout += chunk.toString()
+  })
+  stderr.on('data', (chunk: Buffer) => {
+    said.stderr += chunk.toString()
+  })
+  const env = {
+    ...{ WEIGHTLESS_PRIVATE_KEY: DEV_ACCOUNTS[9]?.privateKey ?? '', HOME: market.folder },
+    WEIGHTLESS_FINE_TUNING: market.contracts.fineTuning,
+  }
+  const io = createIo({ argv, env, cwd: market.folder, stdin: Readable.from([]), stdout, stderr })
+  const program = new Command()
+  finetuneCommand.register(program, io)
+  modelCommand.register(program, io)
+  addGlobalOptions(program)
+  try {
+    await program.parseAsync(argv, { from: 'user' })
+  } finally {
+    io.dispose()
+  }
+  return { code: io.exitCode, ...said }
+}
+
+describe('the command line', () => {
+  const network = () => ['--rpc', market.anvil.url, '--node', node.url]
+  let root: string
+
+  // One command from the price to a chat with the result, the curve on the way; a second one verifies where it came from.
+  test('goes from a dataset to a chat, and tells where the model comes from', async () => {
+    const path = dataset(['red', 'green', 'blue', 'red'].map((c) => `${line(c)}\n`).join(''))
+    const options = ['--base', market.model.path, '--steps', '3', '--out', 'tuned', '--yes', '--ask', 'What colour?']
+    const { stdout, stderr } = await weightless('finetune', path, ...options, ...network())
+    assert.match(stderr, /4 examples, \d+ tokens, 3 passes/)
+    assert.match(stderr, /step \d+ {2}loss/)
+    assert.match(stderr, /acknowledged/)
+    assert.match(stdout, /adapter {2}.*tuned\/adapter.gguf/)
+    root = /model show (0x[0-9a-f]{64})/.exec(stdout)?.[1] ?? ''
+    const shown = await weightless('model', 'show', root, '--dataset', path, '--base', market.model.path, ...network())
+    assert.equal(shown.code, 0)
+    assert.match(shown.stdout, /ok +deliverable/)
+    assert.match(shown.stdout, /ok +dataset/)
+    assert.match(shown.stdout, /scores +3 steps/)
+    assert.doesNotMatch(shown.stdout, /BROKEN/)
+  })
+
+  test('says which link is broken, and fails', async () => {
+    const shown = await weightless('model', 'show', root, '--adapter', market.model.path, '--json', ...network())
+    const answer = JSON.parse(shown.stdout) as { verified: boolean; links: { name: string; state: string }[] }
+    assert.equal(answer.verified, false)
+    assert.deepEqual(
+      answer.links.filter(({ state }) => state === 'broken').map(({ name }) => name),
+      ['adapter'],
+    )
+    assert.notEqual(shown.code, 0)
+  })
+
+  test('pays nothing where nobody agrees', async () => {
+    const path = dataset(`${line('red')}\n`)
+    const declined = weightless('finetune', path, '--base', MODEL, '--out', 'other', ...network())
+    await assert.rejects(declined, hasCode('CLI_USAGE'))
+    assert.equal(existsSync(join(market.folder, 'other', 'task.json')), false)
+  })
 })

@@ -1,11 +1,11 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Attestor } from '#compute/attestation/attestor.ts'
 import type { Logger } from '#kit/log.ts'
 import { writeArchive } from '#protocol/compute/fine-tuning/archive.ts'
 import { parseSessionToken } from '#protocol/compute/session-token.ts'
 import { sameAddress } from '#protocol/compute/signature.ts'
 import type { Hex } from '#protocol/hex.ts'
-import { FineTuningError } from '../error.ts'
+import { FineTuningError, uploadsBusy } from '../error.ts'
 import type { BaseModelEntry } from '../models.ts'
 import type { TaskRow } from '../store/task-store.ts'
 import type { TaskService } from '../task-service.ts'
@@ -49,7 +49,18 @@ export function registerRoutes({ app, service, attestor, log }: RoutesParameters
       return await reply.type('application/zip').send(Buffer.from(writeArchive([{ name: 'README.md', data: usage }])))
     })
 
-    const upload = { bodyLimit: config.limits.datasetBytes + MULTIPART_BYTES }
+    let receiving = 0
+    const upload = {
+      bodyLimit: config.limits.datasetBytes + MULTIPART_BYTES,
+      // Bodies lie in memory before anybody is identified: they are counted as they begin.
+      onRequest: async (_: FastifyRequest, reply: FastifyReply) => {
+        if (receiving >= config.limits.uploads) throw uploadsBusy(config.limits.uploads)
+        receiving += 1
+        reply.raw.once('close', () => {
+          receiving -= 1
+        })
+      },
+    }
     routes.post<UserPath>('/v1/user/:user/dataset', upload, async (request) => {
       const datasetHash = await service.receiveDataset({ user: userOf(request), form: await formOf(request) })
       return { datasetHash, message: 'the dataset was received' }
