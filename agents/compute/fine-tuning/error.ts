@@ -21,6 +21,7 @@ export type FineTuningErrorCode =
   | 'FEE_ABOVE_TERMS'
   | 'TERMS_REFUSED'
   | 'TERMS_EXPIRED'
+  | 'TERMS_REQUIRED'
   | 'DELIVERY_STORAGE'
   | 'ARTEFACT_GONE'
   | 'ARTEFACT_MISMATCH'

@@ -156,7 +156,7 @@ export class TaskService {
     recipeOf({ params: trainingParams, model })
     const id = terms?.id ?? randomUUID()
     if (terms !== undefined) await this.#checkTerms({ user, ...terms })
-    await this.#checkAccount({ user, nonce })
+    await this.#checkAccount({ user, nonce, hasTerms: terms !== undefined })
     const hash = datasetHash.toLowerCase() as Hex
     if (!datasets.known({ user, hash })) {
       throw new FineTuningError({
@@ -254,7 +254,8 @@ export class TaskService {
     throw badField('terms.signature', 'the terms are not signed by the user')
   }
 
-  async #checkAccount({ user, nonce }: { user: Hex; nonce: bigint }): Promise<void> {
+  async #checkAccount(o: { user: Hex; nonce: bigint; hasTerms: boolean }): Promise<void> {
+    const { user, nonce, hasTerms } = o
     const { chain, signer } = this.parts
     const [account, service] = await Promise.all([chain.account(user), chain.service()])
     if (account === undefined) {
@@ -273,6 +274,13 @@ export class TaskService {
       throw new FineTuningError({
         ...{ code: 'SIGNER_NOT_APPROVED', statusCode: 503, message: "the provider's signer is not approved" },
         fix: 'use another provider until governance has approved it',
+      })
+    }
+    if (account.signedOnlyFromS > 0n && !hasTerms) {
+      throw new FineTuningError({
+        ...{ code: 'TERMS_REQUIRED', message: 'this account pays only for tasks whose terms it signed' },
+        fix: 'sign terms for the task, or allow other charges: setSignedChargesOnly(provider, false)',
+        details: { field: 'terms' },
       })
     }
     if (nonce > account.nonce) return

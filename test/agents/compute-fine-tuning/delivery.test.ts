@@ -171,6 +171,17 @@ test('without an acknowledgement a part is paid, and no key released', async () 
   await reaches(user, next, 'Finished')
 })
 
+// Whoever said that it pays for signed terms alone is not taken a task from that could never be settled.
+test('an account that pays for signed terms alone needs them', async () => {
+  const user = market.account(4)
+  await market.fund(user, '1')
+  await market.call(user, market.contracts.fineTuning, 'setSignedChargesOnly', [provider.address, true])
+  const isRefused = (error: unknown) => error instanceof WeightlessError && error.code === 'TERMS_REQUIRED'
+  await assert.rejects(create(user), isRefused)
+  const id = await create(user, { maxFeeWei: COIN / 2n })
+  await reaches(user, id, 'Delivered')
+})
+
 // A task on terms that cannot be delivered, because the storage nodes are gone, fails with that reason. What was held comes
 // back to the ledger, all of it, once the deadline of the terms is over.
 test('storage that is gone at delivery costs the user nothing', async () => {

@@ -51,6 +51,7 @@ const callAbi = parseAbi([
   'function acknowledgeTEESigner(address provider, bool acknowledged)',
   'function acknowledgeTEESignerByOwner(address provider)',
   'function acknowledgeDeliverable(address provider, string id)',
+  'function setSignedChargesOnly(address provider, bool enabled)',
 ])
 
 function openClient(url: string) {

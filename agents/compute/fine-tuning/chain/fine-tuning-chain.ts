@@ -13,6 +13,8 @@ export interface FineTuningAccountState {
   balanceWei: bigint
   /** Neither pending as a refund nor held for a task. */
   freeWei: bigint
+  /** From when on the user pays only what it signed terms for, in seconds since 1970; 0: at no time. */
+  signedOnlyFromS: bigint
 }
 
 export interface ServiceState {
@@ -57,9 +59,12 @@ export class FineTuningReader {
       .readContract({ ...call, functionName: 'getAccount' })
       .catch((error: unknown) => missing(error, 'AccountNotExists'))
     if (account === undefined) return undefined
-    const freeWei = await this.chain.client.readContract({ ...call, functionName: 'freeBalance' })
+    const [freeWei, signedOnlyFromS] = await Promise.all([
+      this.chain.client.readContract({ ...call, functionName: 'freeBalance' }),
+      this.chain.client.readContract({ ...call, functionName: 'signedChargesOnlyFrom' }),
+    ])
     const { acknowledged, nonce, balance } = account
-    return { acknowledged, nonce, balanceWei: balance, freeWei }
+    return { acknowledged, nonce, balanceWei: balance, freeWei, signedOnlyFromS }
   }
 
   async service(): Promise<ServiceState | undefined> {
