@@ -32,6 +32,9 @@ export const COMMAND_FILES: readonly { file: string; names: readonly string[] }[
   { file: 'providers', names: ['providers'] },
   { file: 'receipt', names: ['receipt'] },
   { file: 'provider', names: ['provider'] },
+  { file: 'finetune', names: ['finetune'] },
+  { file: 'finetune-provider', names: ['finetune-provider'] },
+  { file: 'model', names: ['model'] },
   { file: 'deploy', names: ['deploy'] },
 ]
 

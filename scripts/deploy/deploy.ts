@@ -236,7 +236,10 @@ async function estimateWhileFree({
   try {
     return await estimateCreation({ chain, deployer, contract: planned })
   } catch (error) {
-    if (await waitForNonce({ chain, address: deployer, nonce: planned.nonce, signal })) throw error
+    const used = await chain.client.getTransactionCount({ address: deployer, blockTag: 'pending' })
+    const isFree = await waitForNonce({ chain, address: deployer, nonce: planned.nonce, signal })
+    // What is pending has the nonce as well, and the estimate was made behind it.
+    if (isFree && used <= planned.nonce) throw error
     return undefined
   }
 }

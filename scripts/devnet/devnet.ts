@@ -3,7 +3,14 @@ import path from 'node:path'
 import { LOCAL_CHAIN_ID } from '#kit/chain/local-chain.ts'
 import type { DeployParametersInput } from '../deploy/parameters.ts'
 import { type DevnetAgent, localUrl, startAgent } from './agent.ts'
-import { computePortNames, providerAgent, registerProvider } from './compute-agents.ts'
+import {
+  computePortNames,
+  fineTuningAgent,
+  providerAgent,
+  registerFineTuningProvider,
+  registerProvider,
+  storeDemoModel,
+} from './compute-agents.ts'
 import { deployContracts } from './contracts.ts'
 import { daAgents, daPortNames, enterEpochOfSigners } from './da-agents.ts'
 import { type DevnetFile, readDevnetFile, writeDevnetFile } from './devnet-file.ts'
@@ -131,11 +138,18 @@ async function startParts({
   const portOf = (name: string) => ports[name] ?? 0
   if (services.includes('compute')) {
     const agent = await providerAgent({ setting, port: portOf('provider') })
-    await registerProvider({ setting, port: agent.port, model: agent.model, say })
+    await registerProvider({ setting, agent, say })
     targets.push(start(agent))
+    const indexerUrl = urlOf('indexer')
+    const fineTuning = fineTuningAgent({ setting, port: portOf('fine-tuning'), indexerUrl })
+    if (fineTuning !== undefined) {
+      await registerFineTuningProvider({ agent: fineTuning, setting, say })
+      targets.push(start(fineTuning))
+    }
   }
   if (services.includes('da')) targets.push(...daAgents({ setting, port: portOf }).map(start))
   await waitHealthy({ targets, timeoutMs: readyTimeoutMs, signal })
+  if (services.includes('compute')) await storeDemoModel({ rpcUrl, indexerUrl: urlOf('indexer'), signal })
   if (services.includes('da')) {
     await enterEpochOfSigners({ rpcUrl, signers: deployment.contracts.DASigners, say, signal })
   }

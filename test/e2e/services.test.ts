@@ -94,9 +94,19 @@ describe('the services of a local network', () => {
     assert.match(await run(['receipt', 'list']), /verified/)
   })
 
+  // One command from a dataset to a model that answers in its format; before, the model knew nothing of it.
+  it('fine-tunes the demo model on the bundled example', async () => {
+    const sentence = 'Yara saw the orange plate in the river.'
+    assert.ok(!(await run(['chat', sentence])).includes('[orange]'))
+    const dataset = path.join(repository, 'models', 'examples', 'notes.jsonl')
+    const out = path.join(scratch, 'tuned')
+    const args = ['finetune', dataset, '--base', 'weightless-demo', '--steps', '300', '--yes', '--out', out]
+    assert.match(await run([...args, '--ask', sentence]), /\[orange\] plate -> river \(Yara\)/)
+  })
+
   // Any OpenAI client, unchanged, by the gateway that pays with the user's key.
   it('serves an OpenAI client through the gateway, streaming', async () => {
-    const port = Number(up.ready.ports.provider) + 1
+    const port = Number(up.ready.ports.provider) + 50
     const cli = path.join(repository, 'agents', 'cli', 'main.ts')
     const args = [...network, 'gateway', '--port', String(port)]
     const env = { ...process.env, ...account.env }

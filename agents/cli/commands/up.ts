@@ -168,6 +168,7 @@ function readyText({ devnet, directory, io }: { devnet: Devnet; directory: strin
     `  ${command} download ROOT -o copy.md`,
     `  ${command} status`,
     ...(has('da') ? [`  ${command} da put README.md`] : []),
+    ...(has('compute') ? [`  ${command} finetune models/examples/notes.jsonl --base weightless-demo --yes`] : []),
     ...(has('compute') ? [`  ${command} deposit 3`, `  ${command} chat "What is Weightless?"`] : []),
     '',
     `Data, configuration and logs: ${shortPath({ directory, io })}`,

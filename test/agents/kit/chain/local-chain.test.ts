@@ -7,12 +7,12 @@ import { privateKeyToAddress } from 'viem/accounts'
 import { LocalChainError, startLocalChain } from '#kit/chain/local-chain.ts'
 import { headNumber, mine, startAnvil } from '../../../chain.ts'
 
-// A started chain answers at once with its ten funded accounts, and its process and port are gone after stop.
+// A started chain answers at once with its funded accounts, and its process and port are gone after stop.
 test('starts on a free port and leaves nothing behind', async () => {
   const anvil = await startAnvil({ chainId: 1234 })
   try {
     assert.equal(await anvil.rpc('eth_chainId'), '0x4d2')
-    assert.equal(anvil.accounts.length, 10)
+    assert.equal(anvil.accounts.length, 20)
     for (const { address, privateKey } of anvil.accounts) {
       assert.equal(privateKeyToAddress(privateKey), address)
       assert.equal(BigInt(String(await anvil.rpc('eth_getBalance', [address, 'latest']))), 10_000n * 10n ** 18n)
