@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
+import { fineTuningConfigSchema } from '#compute/fine-tuning/config.ts'
 import { gatewayConfigSchema } from '#compute/gateway/config.ts'
 import { providerConfigSchema } from '#compute/provider/config.ts'
 import { ALT_DA_ENV_PREFIX, altDaConfigSchema } from '#da/alt-da/config.ts'
@@ -33,6 +34,8 @@ const generate = {
   'disperser-config': () => configMarkdown(describeConfig(disperserConfigSchema, { envPrefix: DISPERSER_ENV_PREFIX })),
   'alt-da-config': () => configMarkdown(describeConfig(altDaConfigSchema, { envPrefix: ALT_DA_ENV_PREFIX })),
   'provider-config': () => configMarkdown(describeConfig(providerConfigSchema, { envPrefix: 'WEIGHTLESS_PROVIDER' })),
+  'fine-tuning-config': () =>
+    configMarkdown(describeConfig(fineTuningConfigSchema, { envPrefix: 'WEIGHTLESS_FINE_TUNING' })),
   'gateway-config': () => configMarkdown(describeConfig(gatewayConfigSchema, { envPrefix: 'WEIGHTLESS_GATEWAY' })),
   'deploy-parameters': () => configMarkdown(describeConfig(deployParameterFields, { envPrefix: 'WEIGHTLESS_DEPLOY' })),
   'error-codes': () => errorCodesMarkdown(collectErrorUses(root)),

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { type FileHandle, open, rename } from 'node:fs/promises'
 import { keccak_256 } from '@noble/hashes/sha3.js'
@@ -105,13 +104,6 @@ export async function decryptArtefactFile(parameters: {
 /** Keccak-256 of a file. */
 export async function keccakOfFile(path: string): Promise<Hash> {
   const hash = keccak_256.create()
-  for await (const chunk of createReadStream(path)) hash.update(chunk as Uint8Array)
-  return toHex(hash.digest())
-}
-
-/** SHA-256 of a file. */
-export async function sha256OfFile(path: string): Promise<Hash> {
-  const hash = createHash('sha256')
   for await (const chunk of createReadStream(path)) hash.update(chunk as Uint8Array)
   return toHex(hash.digest())
 }

@@ -143,7 +143,7 @@ function refused(code: 'TASK_FORMAT' | 'TASK_PARAMETERS', error: z.ZodError, who
   return new FineTuningFormatError({
     code,
     message: `${field}: ${issue?.message ?? 'not as expected'}`,
-    fix: 'see docs/fine-tuning.md for the fields and their limits',
+    fix: 'see docs/training.md for the fields and their limits',
     details: { field },
     cause: error,
   })
