@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { LOG_LEVELS } from '#kit/log.ts'
+import { devAccount, logSection, trustedProxies } from '#kit/config/sections.ts'
 
 const httpUrl = z
   .string()
@@ -40,13 +40,7 @@ export const fineTuningConfigSchema = z.object({
     .object({
       keystore: z.string().min(1).optional().describe("Keystore of the provider's wallet"),
       passwordFile: z.string().min(1).optional().describe("File with the keystore's password"),
-      devAccount: z
-        .number()
-        .int()
-        .min(0)
-        .max(19)
-        .optional()
-        .describe('Number of a known account, on a development chain of this machine only'),
+      devAccount,
     })
     .prefault({}),
   models: z.array(baseModelSchema).min(1).max(64).describe('Base models on offer'),
@@ -124,16 +118,7 @@ export const fineTuningConfigSchema = z.object({
       dstackSocket: z.string().min(1).default('/var/run/dstack.sock').describe("Socket of dstack's guest agent"),
     })
     .prefault({}),
-  trustedProxies: z
-    .array(z.string().max(64))
-    .max(64)
-    .default([])
-    .describe('Proxies (addresses or CIDR) whose X-Forwarded-For is believed'),
-  log: z
-    .object({
-      level: z.enum(LOG_LEVELS).default('info').describe('Least level logged'),
-      file: z.string().min(1).optional().describe('Also append the log to this file'),
-    })
-    .prefault({}),
+  trustedProxies,
+  log: logSection,
 })
 export type FineTuningConfig = z.output<typeof fineTuningConfigSchema>

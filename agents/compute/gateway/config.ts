@@ -1,6 +1,6 @@
 import { z } from 'zod'
+import { logSection } from '#kit/config/sections.ts'
 import { configDurationMs, configUrl } from '#kit/config/values.ts'
-import { LOG_LEVELS } from '#kit/log.ts'
 import type { Hex } from '#protocol/hex.ts'
 
 const address = z
@@ -52,11 +52,6 @@ export const gatewayConfigSchema = z.object({
   idleTimeoutMs: configDurationMs({ min: 10 })
     .default(60_000)
     .describe('A provider that sends nothing for so long in the middle of an answer has failed'),
-  log: z
-    .object({
-      level: z.enum(LOG_LEVELS).default('info').describe('Least level logged. Prompts and answers are never logged'),
-      file: z.string().min(1).optional().describe('Also append the log to this file'),
-    })
-    .prefault({}),
+  log: logSection,
 })
 export type GatewayConfig = z.output<typeof gatewayConfigSchema>

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { devAccount } from '#kit/config/sections.ts'
 import { configAddress, configBytes, configDurationMs, configListen, configUrl } from '#kit/config/values.ts'
 import { LOG_LEVELS } from '#kit/log.ts'
 import { MAX_BLOB_BYTES } from '#protocol/da/constants.ts'
@@ -40,13 +41,7 @@ export const altDaConfigSchema = z.object({
         .optional()
         .describe('Keystore of the account that pays for blobs. Unset: reading only'),
       passwordFile: z.string().min(1).optional().describe('File whose first line is its password'),
-      devAccount: z
-        .number()
-        .int()
-        .min(0)
-        .max(19)
-        .optional()
-        .describe('Use this publicly known account instead; on chain 31337 of this machine only'),
+      devAccount,
     })
     .prefault({}),
   retentionEpochs: z

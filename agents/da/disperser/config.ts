@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { devAccount } from '#kit/config/sections.ts'
 import { configAddress, configBytes, configDurationMs, configListen, configUrl } from '#kit/config/values.ts'
 import { LOG_LEVELS } from '#kit/log.ts'
 
@@ -37,13 +38,7 @@ export const disperserConfigSchema = z.object({
     .object({
       keystore: z.string().min(1).optional().describe('Keystore of the account that pays for blobs and gas'),
       passwordFile: z.string().min(1).optional().describe('File whose first line is its password'),
-      devAccount: z
-        .number()
-        .int()
-        .min(0)
-        .max(19)
-        .optional()
-        .describe('Use this publicly known account instead; on chain 31337 of this machine only'),
+      devAccount,
     })
     .prefault({}),
   retentionEpochs: z

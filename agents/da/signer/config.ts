@@ -1,6 +1,6 @@
 import { z } from 'zod'
+import { logFields } from '#kit/config/sections.ts'
 import { configAddress, configBytes, configDurationMs, configListen, configUrl } from '#kit/config/values.ts'
-import { LOG_LEVELS } from '#kit/log.ts'
 
 const wei = z
   .union([z.bigint(), z.number().int().min(0).max(Number.MAX_SAFE_INTEGER), z.string().regex(/^\d{1,30}$/)])
@@ -183,8 +183,7 @@ export const signerConfigSchema = z.object({
   trustedProxies: z.array(z.string()).optional().describe('Proxies whose X-Forwarded-For is believed'),
   log: z
     .object({
-      level: z.enum(LOG_LEVELS).default('info').describe('Least level written'),
-      file: z.string().min(1).optional().describe('Also append the log to this file'),
+      ...logFields,
       statusIntervalMs: configDurationMs({ min: 100 })
         .default(30_000)
         .describe('How often a line says what the signer does'),

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { LOG_LEVELS } from '#kit/log.ts'
+import { logSection, trustedProxies } from '#kit/config/sections.ts'
 
 const httpUrl = z
   .string()
@@ -99,16 +99,7 @@ export const indexerConfigSchema = z.object({
       windowMs: durationMs.default(60_000).describe('Length of the window'),
     })
     .prefault({}),
-  trustedProxies: z
-    .array(z.string().max(64))
-    .max(64)
-    .default([])
-    .describe('Proxies (addresses or CIDR) whose X-Forwarded-For is believed'),
-  log: z
-    .object({
-      level: z.enum(LOG_LEVELS).default('info').describe('Least level logged'),
-      file: z.string().min(1).optional().describe('Also append the log to this file'),
-    })
-    .prefault({}),
+  trustedProxies,
+  log: logSection,
 })
 export type IndexerConfig = z.output<typeof indexerConfigSchema>

@@ -1,6 +1,6 @@
 import { z } from 'zod'
+import { logSection } from '#kit/config/sections.ts'
 import { configAddress, configBytes, configDurationMs, configListen, configUrl } from '#kit/config/values.ts'
-import { LOG_LEVELS } from '#kit/log.ts'
 
 const streamId = z
   .string()
@@ -46,12 +46,7 @@ export const kvConfigSchema = z.object({
         .describe('How often a write that was passed over is tried again'),
     })
     .prefault({}),
-  log: z
-    .object({
-      level: z.enum(LOG_LEVELS).default('info').describe('Least level logged'),
-      file: z.string().min(1).optional().describe('Also append the log to this file'),
-    })
-    .prefault({}),
+  log: logSection,
 })
 
 /** The configuration after checks and defaults. */

@@ -1,8 +1,8 @@
 import { availableParallelism } from 'node:os'
 import { z } from 'zod'
 import type { ConfigAlias } from '#kit/config/load.ts'
+import { devAccount, logFields } from '#kit/config/sections.ts'
 import { configAddress, configBytes, configDurationMs, configListen, configUrl } from '#kit/config/values.ts'
-import { LOG_LEVELS } from '#kit/log.ts'
 import { isShard, parseShard, type ShardConfig } from '#protocol/storage/shard.ts'
 
 const shard = z
@@ -79,13 +79,7 @@ export const minerConfigSchema = z.object({
     .object({
       keystore: z.string().min(1).optional().describe('Keystore of the account that pays for gas'),
       passwordFile: z.string().min(1).optional().describe('File whose first line is its password'),
-      devAccount: z
-        .number()
-        .int()
-        .min(0)
-        .max(19)
-        .optional()
-        .describe('Use this publicly known account instead; on chain 31337 of this machine only'),
+      devAccount,
     })
     .prefault({}),
   mining: z
@@ -151,8 +145,7 @@ export const minerConfigSchema = z.object({
     .describe('Address of /healthz, /metrics and /v1/status'),
   log: z
     .object({
-      level: z.enum(LOG_LEVELS).default('info').describe('Least level written'),
-      file: z.string().min(1).optional().describe('Also append the log to this file'),
+      ...logFields,
       statusIntervalMs: configDurationMs({ min: 100 })
         .default(5_000)
         .describe('How often a line says what the miner does'),

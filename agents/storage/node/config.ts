@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { ConfigAlias } from '#kit/config/load.ts'
+import { logSection } from '#kit/config/sections.ts'
 import { configAddress, configBytes, configDurationMs, configListen, configUrl } from '#kit/config/values.ts'
-import { LOG_LEVELS } from '#kit/log.ts'
 import { SECTOR_BYTES } from '#protocol/storage/constants.ts'
 import { isShard, parseShard } from '#protocol/storage/shard.ts'
 
@@ -137,11 +137,6 @@ const syncSection = z.object({
     .describe('How long a peer that sent false data is left out; doubles each time'),
 })
 
-const logSection = z.object({
-  level: z.enum(LOG_LEVELS).default('info').describe('Least level written'),
-  file: z.string().min(1).optional().describe('Also append the log to this file'),
-})
-
 /** Every setting of a storage node. In a file: TOML tables, or `rpc_listen` at the top; in the environment `WEIGHTLESS_NODE_RPC_LISTEN`. */
 export const nodeConfigSchema = z.object({
   data: dataSection.prefault({}),
@@ -149,7 +144,7 @@ export const nodeConfigSchema = z.object({
   rpc: rpcSection.prefault({}),
   cache: cacheSection.prefault({}),
   sync: syncSection.prefault({}),
-  log: logSection.prefault({}),
+  log: logSection,
 })
 
 /** The configuration after checks and defaults. */
