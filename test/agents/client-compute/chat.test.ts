@@ -128,7 +128,10 @@ for (const { fault, check, owed } of unverified) {
 for (const fault of ['forged-receipt', 'overpriced', 'foreign-request', 'same-nonce'] as const) {
   test(`a provider that bills with a receipt of the kind ${fault} gets no voucher for it`, async () => {
     const client = await fundedClient()
-    await read((await ask(client)).text)
+    // Until its receipt is there the first answer is covered by its highest price, which would pay for a third one too.
+    const first = await ask(client)
+    await read(first.text)
+    await first.verification
     provider.fault = fault
     const answer = await ask(client)
     await read(answer.text)
