@@ -14,6 +14,7 @@ import { addStartCommand } from '../agent-command.ts'
 import { askSecret } from '../ask.ts'
 import type { CliIo } from '../io.ts'
 import { readOptions } from '../options.ts'
+import { fetchGpuBuilds } from './provider-gpu.ts'
 
 const ENV_PREFIX = 'WEIGHTLESS_PROVIDER'
 const STATUS_TIMEOUT_MS = 10_000
@@ -21,7 +22,8 @@ const WATCH_MS = 2_000
 const DEFAULT_URL = 'http://127.0.0.1:8080'
 
 interface RegisterOptions {
-  config: string
+  config?: string
+  gpu?: boolean
   url?: string
   model?: string
   inputPrice?: string
@@ -43,21 +45,26 @@ export function register(program: Command, io: CliIo): void {
     },
   })
   for (const name of ['register', 'setup'] as const) {
-    group
+    const command = group
       .command(name)
       .description(
         name === 'register'
           ? 'put the service on the market, or change its terms'
           : 'the same step by step: asks for what is not given',
       )
-      .requiredOption('--config <file>', "the provider's configuration")
+      .option('--config <file>', "the provider's configuration")
       .option('--url <url>', 'where clients reach the provider')
       .option('--model <name>', 'name of the model on the market; default modelName of the configuration')
       .option('--input-price <wei>', 'wei per prompt token')
       .option('--output-price <wei>', 'wei per answer token')
       .option('--stake <coins>', 'stake of a new service in whole coins; default the least')
       .option('--yes', 'do not ask before anything is sent')
-      .action((_, command: Command) => putOnMarket(readOptions<RegisterOptions>(command), io, name === 'setup'))
+      .action(async (_, called: Command) => {
+        const options = readOptions<RegisterOptions>(called)
+        if (options.gpu === true) await fetchGpuBuilds({ io, agreed: options.yes === true })
+        else await putOnMarket(options, io, name === 'setup')
+      })
+    if (name === 'setup') command.option('--gpu', 'instead, fetch the GPU builds of llama.cpp from the npm registry')
   }
   group
     .command('status')
@@ -77,6 +84,7 @@ export function register(program: Command, io: CliIo): void {
 }
 
 async function putOnMarket(options: RegisterOptions, io: CliIo, guided: boolean): Promise<void> {
+  if (options.config === undefined) throw usage('the configuration is missing', 'give --config FILE')
   const config = load(options.config, io)
   const signer = await signingKey(config.dataDir)
   await using wallet = await walletOf(config, io)
