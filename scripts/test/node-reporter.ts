@@ -9,6 +9,7 @@ interface ReporterEvent {
     name?: string
     nesting?: number
     line?: number
+    message?: string
     skip?: unknown
     todo?: unknown
     details?: { error?: unknown; type?: string }
@@ -40,10 +41,21 @@ export async function* reportTestFile(source: AsyncIterable<ReporterEvent>): Asy
       // A suite that failed itself (a hook, a crashed body) counts.
       progress.failed += 1
       yield `FAILED ${data.name}\n${errorText(data.details?.error)}\n\n`
+    } else if (type === 'test:diagnostic' && isLateError(data.message)) {
+      progress.failed += 1
+      yield `FAILED after its end\n${data.message}\n\n`
     } else if (type === 'test:summary') progress.isComplete = true
     else continue
     save()
   }
+}
+
+/**
+ * Node tells of a rejection that nobody handled, or of an exception thrown when its test was over, in a diagnostic alone,
+ * and ends the file with exit code 1.
+ */
+function isLateError(message: string | undefined): boolean {
+  return message?.includes('generated asynchronous activity after the test ended') === true
 }
 
 /** A suite that failed only because a test in it failed: that test has been counted. */

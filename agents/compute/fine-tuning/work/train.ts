@@ -102,6 +102,8 @@ export async function trainTask(parameters: {
         (found) => store.addCheckpoint(task.id, { step: event.step, root: found.root }),
         () => undefined,
       )
+      // Whoever waits for them below sees a failure; until then nobody does.
+      root.catch(() => undefined)
       roots.push(root)
     }
   }
@@ -110,7 +112,8 @@ export async function trainTask(parameters: {
     ...{ recipe: recipeOf({ params: task.params, model }), seed: seedOf(task.id) },
     ...{ device: config.device, threads: config.threads, export: { safetensors: true } },
   }
-  const result = await trainer.run({ job, onEvent: note, signal })
+  // None writes to the store after this has ended, however it ended.
+  const result = await trainer.run({ job, onEvent: note, signal }).finally(() => Promise.allSettled(roots))
   await Promise.all(roots)
   if (!Number.isFinite(result.loss)) {
     throw new TrainerError({ code: 'TRAINER_LOSS', message: `the loss at the end is ${result.loss}` })
