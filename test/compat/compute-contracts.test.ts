@@ -7,6 +7,7 @@ import { fineTuningServingAbi } from '#protocol/abi/fine-tuning-serving.ts'
 import { inferenceServingAbi } from '#protocol/abi/inference-serving.ts'
 import { type Anvil, DEV_ACCOUNTS, startAnvil } from '../chain.ts'
 import { type ComputeContracts, deployComputeContracts } from '../compute-contracts.ts'
+import { releaseLongTimers } from './compute-packages.ts'
 import { silenceConsole } from './sdk.ts'
 
 /** Where the packages look for the contracts on chain 31337. */
@@ -25,15 +26,9 @@ let anvil: Anvil
 let contracts: ComputeContracts
 let rpc: ethers.JsonRpcProvider
 let speak: () => void
-const { setTimeout: plainSetTimeout } = globalThis
 
 before(async () => {
-  // The packages leave a timer of five minutes behind with every transaction; it must not keep this process alive.
-  globalThis.setTimeout = ((task: () => void, delayMs?: number, ...rest: unknown[]) => {
-    const timer = plainSetTimeout(task, delayMs, ...rest)
-    if ((delayMs ?? 0) >= 60_000) (timer as unknown as NodeJS.Timeout).unref()
-    return timer
-  }) as typeof globalThis.setTimeout
+  releaseLongTimers()
   speak = silenceConsole()
   anvil = await startAnvil()
   contracts = await deployComputeContracts({ url: anvil.url })
@@ -42,7 +37,6 @@ before(async () => {
 after(async () => {
   rpc?.destroy()
   await anvil?.stop()
-  globalThis.setTimeout = plainSetTimeout
   speak()
 })
 

@@ -15,18 +15,13 @@ import {
   until,
 } from '../agents/compute-fine-tuning/market.ts'
 import { DEV_ACCOUNTS } from '../chain.ts'
+import { releaseLongTimers } from './compute-packages.ts'
 
 /** The build for Node: as an ES module the package is built for browsers, without what reads files. */
 const require = createRequire(import.meta.url)
 const { createZGComputeNetworkBroker } = require('@0gfoundation/0g-compute-ts-sdk') as typeof Sdk
 
-/** The package leaves a timer of five minutes behind each transaction, which would keep this process. */
-const { setTimeout: plainSetTimeout } = globalThis
-globalThis.setTimeout = ((work: () => void, ms?: number, ...rest: unknown[]) => {
-  const timer = plainSetTimeout(work, ms, ...rest)
-  if ((ms ?? 0) >= 60_000) (timer as unknown as NodeJS.Timeout).unref()
-  return timer
-}) as typeof setTimeout
+releaseLongTimers()
 const { ethers } = require('ethers') as typeof Ethers
 
 /** What of the public package is used here. */

@@ -11,6 +11,9 @@ import type { RunningProvider } from '#compute/provider/main.ts'
 import { INPUT_PRICE_WEI, type Market, OUTPUT_PRICE_WEI, openMarket, until } from '../agents/compute-provider/market.ts'
 import { PROMPT_TOKENS, startUpstream, type Upstream } from '../agents/compute-provider/upstream.ts'
 import { DEV_ACCOUNTS } from '../chain.ts'
+import { releaseLongTimers } from './compute-packages.ts'
+
+releaseLongTimers()
 
 /** The parts of the public packages that are used here; both have them. */
 interface Broker {
