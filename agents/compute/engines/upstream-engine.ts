@@ -14,7 +14,7 @@ import type { ChatRequest, CompletionRequest, EmbeddingRequest, SamplingRequest 
 import { requestSettings } from './settings.ts'
 import { readSse } from './sse.ts'
 import { readChunk, readEmbeddings } from './upstream-chunk.ts'
-import { callUpstream, readText } from './upstream-http.ts'
+import { readText, UpstreamConnections } from './upstream-http.ts'
 
 const ZERO_HASH: Hash = `0x${'00'.repeat(32)}`
 const MAX_LIST_BYTES = 4 * 1024 * 1024
@@ -59,6 +59,7 @@ export function createUpstreamEngine(parameters: UpstreamEngineParameters): Engi
 class UpstreamEngine implements Engine {
   readonly #options: UpstreamEngineParameters
   readonly #base: string
+  readonly #connections = new UpstreamConnections()
   readonly #closing = new AbortController()
   #running = 0
 
@@ -127,6 +128,7 @@ class UpstreamEngine implements Engine {
 
   async close(): Promise<void> {
     this.#closing.abort(new EngineError({ code: 'ENGINE_CLOSED', message: 'the engine was closed' }))
+    this.#connections.close()
   }
 
   async *#stream(
@@ -147,7 +149,7 @@ class UpstreamEngine implements Engine {
         'text/event-stream',
       )
       if (!answer.contentType.includes('text/event-stream')) {
-        await answer.body.return()
+        answer.drop()
         throw new EngineError({
           code: 'ENGINE_UPSTREAM',
           message: `the upstream answered with ${answer.contentType || 'no content type'} instead of an event stream`,
@@ -172,8 +174,7 @@ class UpstreamEngine implements Engine {
 
   #call(method: 'GET' | 'POST', path: string, signal: AbortSignal, body: unknown, accept: string) {
     const { apiKey, headTimeoutMs = 120_000, idleTimeoutMs = 60_000 } = this.#options
-    const both = AbortSignal.any([signal, this.#closing.signal])
-    return callUpstream({
+    return this.#connections.call({
       url: this.#base + path,
       apiKey,
       method,
@@ -181,7 +182,7 @@ class UpstreamEngine implements Engine {
       accept,
       headTimeoutMs,
       idleTimeoutMs,
-      signal: both,
+      signals: [signal, this.#closing.signal],
     })
   }
 

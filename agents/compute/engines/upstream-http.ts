@@ -1,7 +1,14 @@
+import { Agent as HttpAgent, type IncomingMessage, type OutgoingHttpHeaders, request as requestHttp } from 'node:http'
+import { Agent as HttpsAgent, request as requestHttps } from 'node:https'
 import { EngineError, type EngineErrorCode } from './engine-error.ts'
 
 /** Most bytes of an upstream's error text that are read. */
 const MAX_ERROR_BYTES = 64 * 1024
+/** What follows the last event is read this long, and no further, so that its connection can serve the next request. */
+const DRAIN_MS = 1_000
+const DRAIN_BYTES = 64 * 1024
+/** Idle connections kept. */
+const MAX_IDLE = 256
 
 export interface UpstreamCall {
   url: string
@@ -13,46 +20,91 @@ export interface UpstreamCall {
   headTimeoutMs: number
   /** Limit between two pieces of the answer. */
   idleTimeoutMs: number
-  signal: AbortSignal
+  /** Each of them ends the call when it is aborted. */
+  signals: readonly AbortSignal[]
 }
 
 export interface UpstreamAnswer {
   status: number
   contentType: string
-  /** The body piece by piece, each within the limits. */
+  /** The body piece by piece, each within the limits. Read it, or drop the answer. */
   body: AsyncGenerator<Uint8Array, void, void>
+  /** Lets go of an answer whose body nobody reads. */
+  drop(): void
 }
 
 /**
- * One HTTP call to an upstream. Redirects are refused, since they would carry the key and the prompt elsewhere.
- *
- * @throws EngineError `ENGINE_TIMEOUT`, `ENGINE_UPSTREAM`, and what the status means: see `statusError`; or the signal's reason
+ * Calls to one upstream over connections that are kept: a new one for each request would cost its first token a round
+ * trip or more. The platform's plain client is used because it puts a request on its connection in the tick of the call,
+ * at about half of what `fetch` takes.
  */
-export async function callUpstream(call: UpstreamCall): Promise<UpstreamAnswer> {
-  const { url, apiKey, method, body, accept, signal } = call
-  const watch = new Watch(signal)
-  watch.limit(call.headTimeoutMs)
-  try {
-    const response = await fetch(url, {
-      method,
-      redirect: 'error',
-      headers: {
-        accept,
-        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-        ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }),
-      },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      signal: watch.signal,
-    })
-    const stream = pieces(response, call, watch)
-    if (response.ok) {
-      return { status: response.status, contentType: response.headers.get('content-type') ?? '', body: stream }
+export class UpstreamConnections {
+  readonly #options = { keepAlive: true, maxFreeSockets: MAX_IDLE }
+  readonly #plain = new HttpAgent(this.#options)
+  readonly #secure = new HttpsAgent(this.#options)
+
+  /**
+   * One call. Redirects are refused, since they would carry the key and the prompt elsewhere.
+   *
+   * @throws EngineError `ENGINE_TIMEOUT`, `ENGINE_UPSTREAM`, and what the status means: see `statusError`; or the
+   * signal's reason
+   */
+  async call(call: UpstreamCall): Promise<UpstreamAnswer> {
+    for (const signal of call.signals) signal.throwIfAborted()
+    const watch = new Watch(call.signals)
+    try {
+      watch.limit(call.headTimeoutMs)
+      const response = await this.#send(call, watch)
+      const { statusCode: status = 0, headers } = response
+      const body = pieces(response, call, watch)
+      if (status < 200 || status > 299) throw statusError(status, await readText(body, MAX_ERROR_BYTES).catch(() => ''))
+      if ((headers['content-encoding'] ?? 'identity') !== 'identity') {
+        throw new EngineError({ code: 'ENGINE_UPSTREAM', message: 'the upstream compresses its answer unasked' })
+      }
+      const drop = () => watch.cut()
+      return { status, contentType: headers['content-type'] ?? '', body, drop }
+    } catch (error) {
+      watch.cut()
+      throw watch.explain(error)
     }
-    const text = await readText(stream, MAX_ERROR_BYTES).catch(() => '')
-    throw statusError(response.status, text)
-  } catch (error) {
-    watch.end()
-    throw watch.explain(error)
+  }
+
+  /** Closes what is idle; calls that run end by their signals. */
+  close(): void {
+    this.#plain.destroy()
+    this.#secure.destroy()
+  }
+
+  async #send(call: UpstreamCall, watch: Watch): Promise<IncomingMessage> {
+    const { url, apiKey, method, body, accept } = call
+    const text = body === undefined ? undefined : JSON.stringify(body)
+    const headers: OutgoingHttpHeaders = {
+      // Whatever compresses would hold tokens back.
+      ...{ accept, 'accept-encoding': 'identity', 'user-agent': 'weightless' },
+      ...(text === undefined
+        ? {}
+        : { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(text)) }),
+      ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }),
+    }
+    for (let retried = false; ; retried = true) {
+      const secure = url.startsWith('https:')
+      // The second time on a connection of its own: others that were kept may be closed, too.
+      const options = { method, headers, agent: retried ? false : secure ? this.#secure : this.#plain }
+      const request = secure ? requestHttps(url, options) : requestHttp(url, options)
+      watch.holds(request)
+      try {
+        return await new Promise((resolve, reject) => {
+          request.once('response', resolve)
+          request.on('error', reject)
+          request.end(text)
+        })
+      } catch (error) {
+        // The upstream closed a kept connection just as it was used again: it has not seen the request.
+        const code: unknown = Reflect.get(Object(error), 'code')
+        const closed = request.reusedSocket && (code === 'ECONNRESET' || code === 'EPIPE')
+        if (retried || !closed || watch.isOver) throw error
+      }
+    }
   }
 }
 
@@ -119,44 +171,63 @@ function upstreamMessage(text: string): string {
 }
 
 async function* pieces(
-  response: Response,
+  response: IncomingMessage,
   { idleTimeoutMs }: UpstreamCall,
   watch: Watch,
 ): AsyncGenerator<Uint8Array, void, void> {
+  let failed = true
   try {
-    if (response.body === null) return
     watch.limit(idleTimeoutMs)
-    const reader = response.body.getReader()
-    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    for await (const piece of response.iterator({ destroyOnReturn: false })) {
       // No limit while the consumer holds the piece: only the upstream's silence counts.
       watch.pause()
-      yield part.value
+      yield piece as Uint8Array
       watch.limit(idleTimeoutMs)
     }
+    failed = false
   } catch (error) {
     throw watch.explain(error)
   } finally {
+    // A consumer that has what it wants leaves before the end, and what is left is a few bytes.
+    if (failed && !response.readableEnded && !response.destroyed && !watch.isOver) drain(response)
     watch.end()
   }
 }
 
-/** The caller's signal and a limit that is set anew with every piece, as one signal. */
+/** Reads the rest of an answer and throws it away, within limits; past them the connection is cut. */
+function drain(response: IncomingMessage): void {
+  let left = DRAIN_BYTES
+  const timer = setTimeout(() => response.destroy(), DRAIN_MS)
+  response.on('data', (piece: Buffer) => {
+    left -= piece.length
+    if (left < 0) response.destroy()
+  })
+  response.on('error', () => undefined)
+  response.once('close', () => clearTimeout(timer))
+}
+
+/** Signals and a limit that is set anew with every piece: whichever comes first cuts the connection. */
 class Watch {
-  readonly #controller = new AbortController()
-  readonly #outer: AbortSignal
-  readonly #onAbort = () => this.#controller.abort()
+  readonly #signals: readonly AbortSignal[]
+  readonly #onAbort = () => this.cut()
+  #held: { destroy(): unknown } | undefined
   #timer: NodeJS.Timeout | undefined
   #limitMs = 0
   #isLate = false
 
-  constructor(outer: AbortSignal) {
-    this.#outer = outer
-    if (outer.aborted) this.#controller.abort()
-    outer.addEventListener('abort', this.#onAbort, { once: true })
+  constructor(signals: readonly AbortSignal[]) {
+    this.#signals = signals
+    for (const signal of signals) signal.addEventListener('abort', this.#onAbort, { once: true })
   }
 
-  get signal(): AbortSignal {
-    return this.#controller.signal
+  /** Whether nobody wants the answer any more. */
+  get isOver(): boolean {
+    return this.#isLate || this.#signals.some(({ aborted }) => aborted)
+  }
+
+  /** What is destroyed when the watch ends badly. */
+  holds(held: { destroy(): unknown }): void {
+    this.#held = held
   }
 
   limit(ms: number): void {
@@ -164,7 +235,7 @@ class Watch {
     this.#limitMs = ms
     this.#timer = setTimeout(() => {
       this.#isLate = true
-      this.#controller.abort()
+      this.cut()
     }, ms)
   }
 
@@ -172,15 +243,21 @@ class Watch {
     clearTimeout(this.#timer)
   }
 
-  /** Lets go of timer and signal, and of the connection if it is still open. */
+  /** Lets go of timer and signals. */
   end(): void {
     clearTimeout(this.#timer)
-    this.#outer.removeEventListener('abort', this.#onAbort)
-    this.#controller.abort()
+    for (const signal of this.#signals) signal.removeEventListener('abort', this.#onAbort)
+  }
+
+  /** Ends, and closes the connection. */
+  cut(): void {
+    this.end()
+    this.#held?.destroy()
   }
 
   explain(error: unknown): unknown {
-    if (this.#outer.aborted) return this.#outer.reason
+    const ended = this.#signals.find(({ aborted }) => aborted)
+    if (ended !== undefined) return ended.reason
     if (error instanceof EngineError) return error
     if (this.#isLate) {
       return new EngineError({

@@ -68,6 +68,40 @@ describe('an upstream that behaves', () => {
     assert.equal(body?.sampling_profile, undefined)
   })
 
+  // A connection of its own for each request would cost the first token a round trip: requests one after the other share
+  // connections, also where the stream goes on for a moment after its end was said.
+  it('is asked again and again over the same connections', async () => {
+    const sockets = new Set<unknown>()
+    behave = (response, _, request) => {
+      sockets.add(request.socket)
+      stream(response).write(`${event(hello)}${event(stop)}${event(usage)}data: [DONE]\n\n`, () => response.end('\n'))
+    }
+    const engine = open()
+    for (let turn = 0; turn < 10; turn += 1) assert.equal((await ask(engine, 'hi')).text, 'hello')
+    // Two, where the next request begins before the last bytes are read.
+    assert.ok(sockets.size <= 2, `${sockets.size} connections`)
+    await engine.close()
+  })
+
+  // A connection that the upstream closes as it is used again costs nobody an answer.
+  it('may close a connection that was kept', async () => {
+    const seen = new Map<unknown, number>()
+    let cut = 0
+    behave = (response, _, request) => {
+      const requests = (seen.get(request.socket) ?? 0) + 1
+      seen.set(request.socket, requests)
+      if (requests > 1) {
+        cut += 1
+        request.socket.resetAndDestroy()
+      } else stream(response).end(`${event(hello)}${event(stop)}${event(usage)}data: [DONE]\n\n`)
+    }
+    const engine = open()
+    for (let turn = 0; turn < 4; turn += 1) assert.equal((await ask(engine, 'hi')).text, 'hello')
+    assert.ok(cut > 0)
+    assert.ok(seen.size > cut)
+    await engine.close()
+  })
+
   it('is not asked for what it cannot do', async () => {
     const engine = open({ capabilities: { tools: false } })
     await assert.rejects(ask(engine, 'x', { tools: [{ type: 'function', function: { name: 'f' } }] }), {
@@ -104,6 +138,7 @@ describe('an upstream that misbehaves', () => {
     ],
     ['sends garbage', 'ENGINE_UPSTREAM', (r) => stream(r).end('data: {"choices": [}\n\n')],
     ['sends what is no chunk', 'ENGINE_UPSTREAM', (r) => stream(r).end('data: {"choices": "none"}\n\n')],
+    ['compresses', 'ENGINE_UPSTREAM', (r) => stream(r.setHeader('content-encoding', 'gzip')).end('x')],
     ['breaks off', 'ENGINE_UPSTREAM', (r) => stream(r).end(event(hello))],
     ['is cut off', 'ENGINE_UPSTREAM', (r) => stream(r).write(event(hello), () => r.destroy())],
     [
