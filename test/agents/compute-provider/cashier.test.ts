@@ -43,6 +43,42 @@ test('never bills more than was reserved', () => {
   assert.equal(till.vouchers.billedWei(user(0), 0n), 50n)
 })
 
+// The money of a charge is set aside in the tick of its opening; its row is there when the first token may leave, also
+// where many are opened at once.
+test('has a row for every charge before its first token may leave', async () => {
+  using till = openTill()
+  const ids = [0, 1, 2].map(() => crypto.randomUUID())
+  const parameters = { user: user(0), mode: 'token', kind: 'chat', prices: PRICES, reservedWei: 100n } as const
+  for (const id of ids) till.cashier.open({ id, ...parameters })
+  assert.equal(till.cashier.standing(user(0), 'token').reservedWei, 300n)
+  await till.cashier.durable()
+  assert.deepEqual(
+    ids.map((id) => till.states()[id]),
+    ['open', 'open', 'open'],
+  )
+})
+
+// Where the disk refuses the row, no token may leave, nothing is billed, and what was set aside comes back; the charges
+// that come after are as good as ever.
+test('lets nothing leave without a row', async () => {
+  using till = openTill()
+  const open = () =>
+    till.cashier.open({
+      ...{ id: crypto.randomUUID(), user: user(0), mode: 'token', kind: 'chat', prices: PRICES, reservedWei: 100n },
+    })
+  const refused = open()
+  till.refuseWrites(true)
+  await assert.rejects(till.cashier.durable())
+  assert.throws(() => refused.close({ usage: { promptTokens: 0, completionTokens: 0 }, finish: 'failed' }))
+  assert.deepEqual(till.cashier.standing(user(0), 'token'), { unsettledWei: 0n, reservedWei: 0n })
+  till.refuseWrites(false)
+  const good = open()
+  await till.cashier.durable()
+  assert.equal(good.close({ usage: { promptTokens: 1, completionTokens: 1 }, finish: 'stop' }), 10n)
+  assert.deepEqual(till.states(), { [good.parameters.id]: 'closed' })
+  assert.equal(till.totals().billed, 10n)
+})
+
 // Whatever is opened, progresses, ends, is settled wholly, in part or not at all, and however often the process ends
 // in between: billed = earned + owed, and nobody's standing differs from the rows.
 test('conserves money over random histories with crashes', () => {

@@ -15,6 +15,10 @@ export interface Till extends Disposable {
   readonly vouchers: VoucherBook
   /** Sum of what is billed and neither paid nor given up, from the rows. */
   owedWei(): bigint
+  /** States of the rows of charges, by the charges' ids. */
+  states(): Record<string, string>
+  /** Makes every write fail, or lets them through again, as a full disk would. */
+  refuseWrites(refuse: boolean): void
   totals(): { billed: bigint; earned: bigint; lost: bigint }
   /** Closes the file as an ending process would: without a word to the cashier. Opens it again. */
   reopen(): Till
@@ -40,6 +44,13 @@ export function openTill({ folder = mkdtempSync(join(tmpdir(), 'till-')), now = 
       store.database
         .all<{ fee_wei: string }>(`select fee_wei from charge where state in ('closed', 'settling')`)
         .reduce((sum, { fee_wei: fee }) => sum + BigInt(fee), 0n),
+    states: () =>
+      Object.fromEntries(
+        store.database
+          .all<{ id: string; state: string }>('select id, state from charge')
+          .map(({ id, state }) => [id, state]),
+      ),
+    refuseWrites: (refuse) => store.database.exec(`pragma query_only = ${refuse ? 'on' : 'off'}`),
     totals: () => {
       const rows = store.database.all<{ name: string; wei: string }>('select name, wei from total')
       const of = (name: string) => BigInt(rows.find((row) => row.name === name)?.wei ?? '0')

@@ -53,12 +53,15 @@ interface ChargeRow {
   completion_tokens: number
 }
 
-const DONE = Promise.resolve()
 const NOTHING: Standing = { unsettledWei: 0n, reservedWei: 0n }
 
 /**
  * The provider's till: every charge is a row before its first token leaves, its progress is stored while it runs, and
  * what a user owes is always the sum of rows. Reserving and billing are synchronous, so requests cannot race each other.
+ *
+ * What must be stored when: reserving is in memory alone, as a reservation means nothing to the next process; the row
+ * must be there before the first byte of an answer leaves, else a killed provider could not bill what was delivered.
+ * Between the two the engine is at work already: the row is written in that time, see {@link Cashier.durable}.
  */
 export class Cashier {
   readonly #store: ProviderStore
@@ -71,6 +74,9 @@ export class Cashier {
   readonly #standings = new Map<string, { unsettledWei: bigint; reservedWei: bigint }>()
   readonly #dirty = new Set<Charge>()
   readonly #open = new Set<Charge>()
+  /** Opened, and not a row yet. */
+  readonly #unwritten = new Set<Charge>()
+  #writing: Promise<void> | undefined
   #billedWei: bigint
   #timer: NodeJS.Timeout | undefined
   #lastFlush = 0
@@ -146,30 +152,39 @@ export class Cashier {
     return { charges: rows.length, billedWei }
   }
 
-  /** Writes a charge and sets its most aside. The caller has made sure that the user can pay it, in this same tick. */
+  /** Sets the most of a charge aside. The caller has made sure that the user can pay it, in this same tick. */
   open(parameters: OpenChargeParameters): Charge {
-    const { id, user, mode, kind, prices, reservedWei } = parameters
-    const { lastInsertRowid } = this.#store.database.run(
-      `insert into charge (id, user, mode, kind, state, input_price_wei, output_price_wei, reserved_wei, opened_ms)
-       values (?, ?, ?, ?, 'open', ?, ?, ?, ?)`,
-      ...[id, user, mode, kind, String(prices.inputPriceWei), String(prices.outputPriceWei), String(reservedWei)],
-      this.#now(),
-    )
-    const charge = new Charge({ seq: Number(lastInsertRowid), parameters, cashier: this })
+    const { user, mode, reservedWei } = parameters
+    const charge = new Charge({ parameters, openedMs: this.#now(), cashier: this })
     this.#edit(user, mode).reservedWei += reservedWei
     this.#open.add(charge)
+    this.#unwritten.add(charge)
     return charge
   }
 
   /**
-   * Resolves when the first token of what was opened may leave. The rows survive the end of this process already; their
-   * way to the disk begins here, and is waited for where the cashier was told so.
+   * Resolves when the first token of what was opened may leave: when its row is written, in one transaction for all that
+   * was opened in this turn of the event loop, at the turn's end. Until then the engine can be asked. A row survives the
+   * end of this process at once; its way to the disk begins here, and is waited for where the cashier was told so.
+   *
+   * @throws what the database throws
    */
   durable(): Promise<void> {
-    const synced = this.#store.sync()
-    if (this.#waitForDisk) return synced
-    synced.catch((error: unknown) => this.#onSyncError(error))
-    return DONE
+    this.#writing ??= new Promise<void>((resolve, reject) => {
+      setImmediate(() => {
+        this.#writing = undefined
+        try {
+          this.#write()
+          const synced = this.#store.sync()
+          if (this.#waitForDisk) return resolve(synced)
+          synced.catch((error: unknown) => this.#onSyncError(error))
+          resolve()
+        } catch (error) {
+          reject(error)
+        }
+      })
+    })
+    return this.#writing
   }
 
   /** @internal Called by {@link Charge}: store how far it is, soon. */
@@ -187,7 +202,7 @@ export class Cashier {
     this.#lastFlush = performance.now()
     if (this.#dirty.size === 0) return
     const { database } = this.#store
-    database.transaction(() => {
+    this.#write(() => {
       for (const { seq, usage } of this.#dirty) {
         database.run(
           'update charge set prompt_tokens = ?, cached_tokens = ?, completion_tokens = ? where seq = ?',
@@ -200,14 +215,19 @@ export class Cashier {
 
   /** @internal Called by {@link Charge}. */
   close(charge: Charge, finish: string, requestHash: string): bigint {
-    const { seq, usage } = charge
+    const { usage } = charge
     const { user, mode, prices, reservedWei } = charge.parameters
     const feeWei = this.#fee({ prices, usage, mode, reservedWei })
     this.#dirty.delete(charge)
     this.#open.delete(charge)
-    this.#store.database.transaction(() => this.#bill({ seq, user, mode, usage }, feeWei, finish, requestHash))
-    this.#edit(user, mode).reservedWei -= reservedWei
-    this.#drop(user, mode)
+    try {
+      this.#write(() => this.#bill({ seq: charge.seq, user, mode, usage }, feeWei, finish, requestHash))
+    } catch (error) {
+      // What never was a row was never delivered. Of a row, the next start bills what was stored of it.
+      if (this.#unwritten.delete(charge)) this.#release(user, mode, reservedWei)
+      throw error
+    }
+    this.#release(user, mode, reservedWei)
     return feeWei
   }
 
@@ -220,6 +240,31 @@ export class Cashier {
   /** Stops the timer; stores what is left. */
   stop(): void {
     this.flush()
+  }
+
+  /** One transaction: makes rows of what was opened, then does `work`. Where it fails, both are as before. */
+  #write(work?: () => void): void {
+    const { database } = this.#store
+    const fresh = [...this.#unwritten]
+    database.transaction(() => {
+      for (const charge of fresh) {
+        const { id, user, mode, kind, prices, reservedWei } = charge.parameters
+        const { lastInsertRowid } = database.run(
+          `insert into charge (id, user, mode, kind, state, input_price_wei, output_price_wei, reserved_wei, opened_ms)
+           values (?, ?, ?, ?, 'open', ?, ?, ?, ?)`,
+          ...[id, user, mode, kind, String(prices.inputPriceWei), String(prices.outputPriceWei), String(reservedWei)],
+          charge.openedMs,
+        )
+        charge.seq = Number(lastInsertRowid)
+      }
+      work?.()
+    })
+    for (const charge of fresh) this.#unwritten.delete(charge)
+  }
+
+  #release(user: Hex, mode: PaymentMode, wei: bigint): void {
+    this.#edit(user, mode).reservedWei -= wei
+    this.#drop(user, mode)
   }
 
   /** Nothing delivered costs nothing. No charge passes what was set aside for it. */
@@ -270,14 +315,21 @@ export class Cashier {
 
 /** One request's charge while it runs. */
 export class Charge {
-  readonly seq: number
+  /** @internal Its row; 0 before it has one. */
+  seq = 0
+  /** @internal */
+  readonly openedMs: number
   readonly parameters: OpenChargeParameters
   readonly #cashier: Cashier
   #usage: TokenUsage = { promptTokens: 0, completionTokens: 0, cachedTokens: 0 }
   #feeWei: bigint | undefined
 
-  constructor({ seq, parameters, cashier }: { seq: number; parameters: OpenChargeParameters; cashier: Cashier }) {
-    this.seq = seq
+  constructor({
+    parameters,
+    openedMs,
+    cashier,
+  }: { parameters: OpenChargeParameters; openedMs: number; cashier: Cashier }) {
+    this.openedMs = openedMs
     this.parameters = parameters
     this.#cashier = cashier
   }
