@@ -26,6 +26,8 @@ export interface UpstreamEngineParameters {
   apiKey?: string | undefined
   /** Model to ask the upstream for, whatever name the request has. Default: the request's. */
   model?: string | undefined
+  /** Adapters that the upstream has loaded, by the name they are asked for behind `model:`; the value is its own name. */
+  adapters?: ReadonlyMap<string, string> | undefined
   /** Storage root of the weights that the upstream serves, where the operator knows it. */
   modelId?: Hash | undefined
   /** Tokens of its context; default: what the upstream says. */
@@ -77,7 +79,7 @@ class UpstreamEngine implements Engine {
   }
 
   async info(): Promise<EngineInfo> {
-    const { model, modelId = ZERO_HASH, contextTokens, capabilities } = this.#options
+    const { model, modelId = ZERO_HASH, contextTokens, capabilities, adapters } = this.#options
     const found = await this.#models(AbortSignal.timeout(10_000))
     const mine = found.find(({ id }) => id === model) ?? (model === undefined ? found[0] : undefined)
     return {
@@ -87,8 +89,8 @@ class UpstreamEngine implements Engine {
       modelId,
       contextTokens: contextTokens ?? mine?.max_model_len ?? mine?.meta?.n_ctx ?? mine?.meta?.n_ctx_train ?? 0,
       profiles: ['greedy', 'none'],
-      capabilities: { ...ALL, ...capabilities, adapters: false },
-      adapters: [],
+      capabilities: { ...ALL, ...capabilities, adapters: (adapters?.size ?? 0) > 0 },
+      adapters: [...(adapters?.keys() ?? [])],
     }
   }
 
@@ -136,7 +138,7 @@ class UpstreamEngine implements Engine {
     request: SamplingRequest & { logprobs?: unknown },
     { signal }: EngineRequestOptions,
   ): AsyncGenerator<EngineEvent, void, void> {
-    const { maxRunning = 256, model, tokenIds: wantsIds, maxAnswerBytes = 64 * 1024 * 1024 } = this.#options
+    const { maxRunning = 256, tokenIds: wantsIds, maxAnswerBytes = 64 * 1024 * 1024 } = this.#options
     const { settings, profile } = upstreamProfile(request)
     if (this.#running >= maxRunning) throw busy(maxRunning)
     this.#running += 1
@@ -145,7 +147,7 @@ class UpstreamEngine implements Engine {
         'POST',
         path,
         signal,
-        upstreamBody(request, { model, wantsIds }),
+        upstreamBody(request, { model: this.#modelOf(request.model), wantsIds }),
         'text/event-stream',
       )
       if (!answer.contentType.includes('text/event-stream')) {
@@ -184,6 +186,14 @@ class UpstreamEngine implements Engine {
       idleTimeoutMs,
       signals: [signal, this.#closing.signal],
     })
+  }
+
+  /** The upstream's name of what is asked for: the model, or one of its adapters. */
+  #modelOf(asked: string): string {
+    const { model = asked, adapters = new Map<string, string>() } = this.#options
+    if (asked === model && this.#options.model !== undefined) return model
+    for (const [name, id] of adapters) if (asked === name || asked.endsWith(`:${name}`)) return id
+    return model
   }
 
   async #models(signal: AbortSignal): Promise<z.infer<typeof modelsSchema>['data']> {
@@ -281,13 +291,13 @@ function upstreamProfile(request: SamplingRequest) {
 
 function upstreamBody(
   request: SamplingRequest,
-  { model, wantsIds }: { model?: string | undefined; wantsIds?: boolean | undefined },
+  { model, wantsIds }: { model: string; wantsIds?: boolean | undefined },
 ) {
   const { sampling_profile: _, ...raw } = request.raw
   const asked: unknown = raw.stream_options
   return {
     ...raw,
-    model: model ?? request.model,
+    model,
     ...(request.seed === undefined ? {} : { seed: Number(BigInt.asUintN(53, request.seed)) }),
     stream: true,
     stream_options: { ...Object(asked), include_usage: true },

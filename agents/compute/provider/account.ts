@@ -6,7 +6,7 @@ import { checkPrivateKey } from '#kit/keys/keystore.ts'
 import { newPrivateKey } from '#kit/keys/private-key.ts'
 import { WeightlessError } from '#protocol/error.ts'
 
-/** A provider that cannot start as it is set up. Codes `PROVIDER_ENGINE`, `PROVIDER_CONTRACT`. */
+/** A provider that cannot start as it is set up. Codes `PROVIDER_ENGINE`, `PROVIDER_CONTRACT`, `PROVIDER_ADAPTER`. */
 export class ProviderSetupError extends WeightlessError {}
 
 /**

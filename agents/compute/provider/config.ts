@@ -12,6 +12,7 @@ const durationMs = z
   .min(1)
   .max(7 * 86_400_000)
 const address = z.string().regex(/^0x[0-9a-fA-F]{40}$/, 'expected 20 bytes in 0x hex')
+const hash = z.string().regex(/^0x[0-9a-fA-F]{64}$/, 'expected 32 bytes in 0x hex')
 const wei = z
   .union([z.string().regex(/^\d{1,39}$/, 'expected a whole number of wei'), z.number().int().min(0)])
   .transform((value) => BigInt(value))
@@ -51,6 +52,64 @@ export const providerConfigSchema = z.object({
     .max(2 ** 24)
     .default(0)
     .describe('Tokens that prompt and answer may have together; 0 for what the engine says'),
+  adapters: z
+    .array(
+      z.object({
+        name: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/, 'expected letters, digits, _, . and -'),
+        path: z.string().min(1).optional().describe('LoRA adapter in GGUF'),
+        root: hash.optional().describe('Storage root, instead of a file or to be compared with it'),
+        upstreamModel: z.string().min(1).max(256).optional().describe('Name at the upstream; default its name here'),
+      }),
+    )
+    .max(256)
+    .default([])
+    .describe('LoRA adapters of the model that are asked for by name, as MODEL:NAME'),
+  storage: z
+    .object({
+      indexerUrl: httpUrl
+        .optional()
+        .describe('Indexer of the storage network that adapters are fetched from when asked for as MODEL:0xROOT'),
+      nodes: z.array(httpUrl).max(64).default([]).describe('Storage nodes to use instead'),
+      timeoutMs: durationMs.default(20_000).describe('Limit of a fetch in which no byte moves'),
+    })
+    .prefault({}),
+  adapterLimits: z
+    .object({
+      maxBytes: z
+        .number()
+        .int()
+        .min(1)
+        .max(2 ** 36)
+        .default(2 ** 30)
+        .describe('Largest adapter that is loaded'),
+      cacheBytes: z
+        .number()
+        .int()
+        .min(0)
+        .max(2 ** 44)
+        .default(8 * 2 ** 30)
+        .describe('Adapters kept on this disk; the least recently used give way'),
+      loaded: z.number().int().min(1).max(48).default(16).describe('Adapters in memory at the same time'),
+      contexts: z
+        .number()
+        .int()
+        .min(1)
+        .max(48)
+        .default(4)
+        .describe('Adapters that answer at the same time; each takes the memory of its sequences'),
+      sequences: z.number().int().min(1).max(256).default(2).describe('Requests one adapter answers at the same time'),
+      fetchMs: durationMs.default(90_000).describe('Limit of fetching one adapter'),
+      fetches: z.number().int().min(1).max(64).default(2).describe('Adapters fetched at the same time'),
+      fetchesPerUserPerHour: z
+        .number()
+        .int()
+        .min(0)
+        .max(1e6)
+        .default(60)
+        .describe('Adapters fetched for one user; 0 for no limit'),
+      refusedMs: durationMs.default(5_000).describe('A root that could not be had is not looked for again so soon'),
+    })
+    .prefault({}),
   freeUsers: z.array(address).max(1_000).default([]).describe('Users served without charge'),
   waitForDisk: z
     .boolean()

@@ -12,6 +12,8 @@ import { createMetrics, type Metrics } from '#kit/metrics.ts'
 import { inferenceServingAbi } from '#protocol/abi/inference-serving.ts'
 import type { Hex } from '#protocol/hex.ts'
 import { ProviderSetupError, signingKey } from './account.ts'
+import { configuredAdapters } from './adapters/configured-adapters.ts'
+import { openAdapters } from './adapters/open-adapters.ts'
 import { Admission } from './admit/admission.ts'
 import { Authenticator } from './admit/authenticate.ts'
 import { RequestLimits } from './admit/limits.ts'
@@ -109,8 +111,11 @@ async function assemble(
   const lock = lockDirectory(config.dataDir)
   stack.defer('data folder', () => lock.release())
   const signer = await signingKey(config.dataDir)
+  const configured = await configuredAdapters(config)
   const engine = context.engine ?? (await openEngine(config))
   stack.defer('engine', () => engine.close())
+  const adapters = await openAdapters({ config, configured, engine, log, now, metrics })
+  stack.defer('adapters', () => adapters.close())
   const chain = await connectChain({
     ...{ rpcUrls: config.chain.rpcUrls, chainId: config.chain.id, waitMs: config.chain.waitMs },
     ...{ pollingIntervalMs: Math.min(config.chain.pollIntervalMs, 500) },
@@ -151,7 +156,8 @@ async function assemble(
   stack.defer('artifacts', () => artifacts.flush())
   const providerMetrics = createProviderMetrics(metrics, { running: () => limits.running })
   const serving: Serving = {
-    ...{ engine, engineInfo, limits, cashier, view, artifacts, log, now, provider, metrics: providerMetrics },
+    ...{ engine, engineInfo, limits, cashier, view, artifacts, adapters, log, now, provider },
+    metrics: providerMetrics,
     contextTokens: (info) => (config.contextTokens === 0 ? info.contextTokens : config.contextTokens),
     modelName: config.modelName,
     authenticator: new Authenticator({

@@ -30,6 +30,7 @@ export async function openEngine(config: ProviderConfig): Promise<Engine> {
       ...{ maxRunning: config.limits.concurrent, headTimeoutMs: config.firstTokenTimeoutMs },
       ...{ idleTimeoutMs: config.stallTimeoutMs, tokenIds: config.upstreamTokenIds },
       ...(contextTokens === 0 ? {} : { contextTokens }),
+      adapters: new Map(config.adapters.map(({ name, upstreamModel: id = name }) => [name, id])),
     })
   }
   // Loaded on demand: it brings a native library that providers with an upstream do not need.
@@ -37,6 +38,9 @@ export async function openEngine(config: ProviderConfig): Promise<Engine> {
   return await createLlamaEngine({
     ...{ modelPath: model ?? '', modelId },
     ...(config.modelName === undefined ? {} : { name: config.modelName }),
+    adapterContexts: config.adapterLimits.contexts,
+    adapterSequences: config.adapterLimits.sequences,
+    maxAdapterBytes: config.adapterLimits.maxBytes,
     ...(contextTokens === 0 ? {} : { contextTokens }),
   })
 }

@@ -1,6 +1,6 @@
 import type { Serving } from '../serve/serving.ts'
 
-/** `GET /v1/models` (compute.md §2.7): the model under its market name, and each adapter of it. */
+/** `GET /v1/models` (compute.md §2.7): the model under its market name, and each adapter of it that is known. */
 export async function modelList(serving: Serving) {
   const info = await serving.engineInfo()
   const service = await serving.view.service().catch(() => undefined)
@@ -27,12 +27,21 @@ export async function modelList(serving: Serving) {
     ...{ verifiability: service?.verifiability ?? '', provider_type: 'decentralized' },
     ...{ model_root: info.modelId, engine: `${info.kind} ${info.build}`, sampling_profiles: info.profiles },
   })
-  return { object: 'list', data: [model(name), ...info.adapters.map((adapter) => model(`${name}:${adapter}`))] }
+  const { adapters } = serving
+  const base = { ...model(name), adapters: { by_root: adapters.takesRoots, max_bytes: adapters.maxBytes } }
+  const adapted = adapters.list().map((adapter) => ({
+    ...model(`${name}:${adapter.name}`),
+    ...{ adapter_root: adapter.root, adapter_state: adapter.state },
+  }))
+  return { object: 'list', data: [base, ...adapted] }
 }
 
-/** `GET /v1/lora/adapters` (compute.md §4.8): the adapters that are loaded. */
+/** `GET /v1/lora/adapters` (compute.md §4.8): the adapters that can be asked for by name. */
 export async function adapterList(serving: Serving) {
-  const { adapters, model } = await serving.engineInfo()
-  const none = { taskId: '', userAddress: '', storageRootHash: '' }
-  return { adapters: adapters.map((adapterName) => ({ adapterName, baseModel: model, state: 'active', ...none })) }
+  const { model } = await serving.engineInfo()
+  const adapters = serving.adapters.list().map(({ name, root, state }) => ({
+    ...{ adapterName: name, baseModel: model, state: state === 'loaded' ? 'active' : 'ready' },
+    ...{ taskId: '', userAddress: '', storageRootHash: root },
+  }))
+  return { adapters }
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { parseEmbeddingRequest } from '#compute/engines/requests.ts'
 import { requestHash } from '#protocol/compute/receipt.ts'
+import { badRequest } from '../error.ts'
 import { asProviderError } from './engine-errors.ts'
 import { identify, readJson, type ServedRequest, type Serving, servedModel } from './serving.ts'
 
@@ -17,6 +18,12 @@ export async function serveEmbeddings(serving: Serving, served: ServedRequest): 
     const parsed = parseEmbeddingRequest(readJson(body))
     const info = await serving.engineInfo()
     const model = await servedModel(serving, parsed.model, info)
+    if (model.adapter !== undefined) {
+      throw badRequest({
+        ...{ code: 'unsupported_parameter', param: 'model', message: 'adapters give no embeddings' },
+        fix: `ask for ${model.engineModel}`,
+      })
+    }
     const id = crypto.randomUUID()
     const { charge } = await serving.admission.admit(caller, {
       ...{ kind: 'embedding', id, bodyBytes: body.length, maxTokens: 0, choices: 1 },
@@ -58,6 +65,7 @@ export async function serveEmbeddings(serving: Serving, served: ServedRequest): 
       serving.metrics.ended('embedding', 'ok', usage)
       serving.artifacts.keep({
         ...{ id, user: caller.user, body, bodyHash, feeWei, usage, finish: 'stop', end: undefined, maxTokens: 0 },
+        adapter: undefined,
         responseSha256: createHash('sha256').update(bytes).digest('hex'),
         ...{ promptTokenIds: undefined, outputTokenIds: undefined },
       })

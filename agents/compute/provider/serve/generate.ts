@@ -4,12 +4,14 @@ import type { ChatRequest, CompletionRequest, EndEvent, EngineEvent, EngineUsage
 import { parseChatRequest, parseCompletionRequest } from '#compute/engines/requests.ts'
 import { RANDOMNESS_HEADER, receiptSeed, requestHash } from '#protocol/compute/receipt.ts'
 import type { Hash, Hex } from '#protocol/hex.ts'
+import type { AdapterLease } from '../adapters/provider-adapters.ts'
+import type { Caller } from '../admit/authenticate.ts'
 import { badRequest, openAiErrorBody, ProviderError } from '../error.ts'
 import type { Charge } from '../money/cashier.ts'
 import { asProviderError, loggable } from './engine-errors.ts'
 import { runEngine } from './engine-run.ts'
 import { AnswerBuilder, type AnswerHead, type AnswerKind, chunkPrefix, usageChunk } from './openai-answer.ts'
-import { identify, readJson, type ServedRequest, type Serving, servedModel } from './serving.ts'
+import { identify, readJson, type ServedModel, type ServedRequest, type Serving, servedModel } from './serving.ts'
 import { SseWriter } from './sse-writer.ts'
 
 /** A request for text, from its bytes to its last token. */
@@ -22,6 +24,8 @@ interface Exchange {
   /** keccak-256 of the body where the seed needed it already. */
   bodyHash: Hash | undefined
   user: Hex
+  /** Storage root of the adapter that takes part. */
+  adapter: Hash | undefined
   headers: Readonly<Record<string, string>>
   response: ServerResponse
   signal: AbortSignal
@@ -39,6 +43,7 @@ export async function serveGeneration(serving: Serving, kind: AnswerKind, served
   const arrivedAt = performance.now()
   const { body, headers, response, usageAlways } = served
   const { caller, place } = await identify(serving, served)
+  let adapter: AdapterLease | undefined
   try {
     const json = readJson(body)
     const parsed = kind === 'chat' ? parseChatRequest(json) : parseCompletionRequest(json)
@@ -50,13 +55,16 @@ export async function serveGeneration(serving: Serving, kind: AnswerKind, served
       contextTokens: serving.contextTokens(info),
     })
     const seeded = seedOf({ request: parsed, body, headers })
-    const request = { ...parsed, ...seeded.fields, model: model.engineModel, maxTokens }
+    // Not before the money is set aside: who cannot pay makes nobody fetch anything.
+    adapter = await leaseAdapter(serving, { model, caller, charge, kind, signal: served.signal })
+    const engineModel = adapter === undefined ? model.engineModel : `${model.engineModel}:${adapter.engineName}`
+    const request = { ...parsed, ...seeded.fields, model: engineModel, maxTokens }
     request.raw = rawFor({ raw: parsed.raw, kind, request })
     const exchange: Exchange = {
       ...{ kind, charge, request, body, bodyHash: seeded.bodyHash, user: caller.user, response, arrivedAt },
       head: { kind, id, model: model.answerModel, createdS: Math.floor(serving.now() / 1000) },
       headers: { ...served.answerHeaders, 'zg-res-key': id, provider: serving.provider },
-      signal: served.signal,
+      ...{ adapter: adapter?.root, signal: served.signal },
     }
     const stream = parsed.raw.stream === true
     const options: unknown = parsed.raw.stream_options
@@ -64,7 +72,24 @@ export async function serveGeneration(serving: Serving, kind: AnswerKind, served
     if (stream) await streamAnswer(serving, exchange, wantsUsage || usageAlways)
     else await wholeAnswer(serving, exchange)
   } finally {
+    adapter?.release()
     place.release()
+  }
+}
+
+/** The adapter of a request in the engine. A request that fails here has cost nothing. */
+async function leaseAdapter(
+  { adapters, metrics }: Serving,
+  parameters: { model: ServedModel; caller: Caller; charge: Charge; kind: AnswerKind; signal: AbortSignal },
+): Promise<AdapterLease | undefined> {
+  const { model, caller, charge, kind, signal } = parameters
+  if (model.adapter === undefined) return undefined
+  try {
+    return await adapters.use(model.adapter, { user: caller.user, signal })
+  } catch (error) {
+    charge.close({ usage: noUsage(), finish: 'failed' })
+    metrics.ended(kind, 'failed', charge.usage)
+    throw asProviderError(error)
   }
 }
 
@@ -204,7 +229,7 @@ function settle(
   serving.metrics.ended(exchange.kind, end === undefined ? finish : 'ok', usage)
   serving.artifacts.keep({
     ...{ id: head.id, user, body, bodyHash, responseSha256, feeWei, usage, finish },
-    ...{ end, maxTokens: request.maxTokens ?? 0 },
+    ...{ end, maxTokens: request.maxTokens ?? 0, adapter: exchange.adapter },
     promptTokenIds: tracker.promptTokenIds,
     outputTokenIds: end?.outputTokenIds ?? tracker.outputTokenIds,
   })

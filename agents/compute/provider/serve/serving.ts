@@ -3,6 +3,8 @@ import type { Engine, EngineInfo } from '#compute/engines/engine.ts'
 import type { Logger } from '#kit/log.ts'
 import { VOUCHER_HEADER } from '#protocol/compute/voucher.ts'
 import type { Hex } from '#protocol/hex.ts'
+import type { KnownAdapter } from '../adapters/configured-adapters.ts'
+import type { ProviderAdapters } from '../adapters/provider-adapters.ts'
 import type { Admission } from '../admit/admission.ts'
 import type { Authenticator, Caller } from '../admit/authenticate.ts'
 import type { RequestLimits } from '../admit/limits.ts'
@@ -25,6 +27,7 @@ export interface Serving {
   cashier: Cashier
   view: AccountView
   artifacts: ArtifactStore
+  adapters: ProviderAdapters
   metrics: ProviderMetrics
   log: Logger
   now: () => number
@@ -98,27 +101,37 @@ export function readJson(body: Buffer): unknown {
   }
 }
 
+/** What a request asks for. */
+export interface ServedModel {
+  /** The model as the engine knows it. */
+  readonly engineModel: string
+  /** As the answer names it. */
+  readonly answerModel: string
+  /** The adapter that takes part; the engine may have to load it first. */
+  readonly adapter: KnownAdapter | undefined
+}
+
 /**
- * The names of the model: as the engine knows it, and as the answer says it.
+ * What a model's name means here: the model, or one of its adapters. Nothing is fetched or loaded yet.
  *
  * @throws ProviderError 404 `model_not_found`
  */
 export async function servedModel(
-  { view, modelName }: Serving,
+  { view, modelName, adapters }: Serving,
   asked: string,
   info: EngineInfo,
-): Promise<{ engineModel: string; answerModel: string }> {
-  if (asked === '') return { engineModel: info.model, answerModel: info.model }
-  // 0G's clients ask for an adapter by its own name.
-  if (info.adapters.includes(asked)) return { engineModel: `${info.model}:${asked}`, answerModel: asked }
+): Promise<ServedModel> {
+  const engineModel = info.model
+  if (asked === '') return { engineModel, answerModel: info.model, adapter: undefined }
   const service = await view.service()
   const own = [info.model, modelName, service?.model].filter((name) => name !== undefined)
-  for (const name of own) {
-    if (asked === name) return { engineModel: info.model, answerModel: asked }
-    if (asked.startsWith(`${name}:`) && info.adapters.includes(asked.slice(name.length + 1))) {
-      return { engineModel: `${info.model}:${asked.slice(name.length + 1)}`, answerModel: asked }
-    }
-  }
+  if (own.includes(asked)) return { engineModel, answerModel: asked, adapter: undefined }
+  // Names of models may have colons of their own: the longest that fits counts.
+  const prefixes = own.map((name) => `${name}:`).filter((start) => asked.startsWith(start))
+  const prefix = prefixes.toSorted((a, b) => b.length - a.length)[0]
+  // 0G's clients ask for an adapter by its own name, without the model's.
+  const adapter = adapters.find(prefix === undefined ? asked : asked.slice(prefix.length))
+  if (adapter !== undefined) return { engineModel, answerModel: asked, adapter }
   throw new ProviderError({
     ...{ statusCode: 404, type: 'invalid_request_error', code: 'model_not_found', param: 'model' },
     message: `this provider does not serve the model ${JSON.stringify(asked.slice(0, 100))}`,

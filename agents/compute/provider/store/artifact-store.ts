@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { LocalAccount } from 'viem'
 import { z } from 'zod'
 import type { EndEvent, EngineInfo, EngineUsage } from '#compute/engines/engine.ts'
+import { engineText } from '#protocol/compute/adapter-name.ts'
 import {
   engineHash,
   PROFILES,
@@ -33,6 +34,8 @@ export interface AnswerFacts {
   /** Undefined for answers that did not reach their end. */
   end: EndEvent | undefined
   maxTokens: number
+  /** Storage root of the adapter that took part; the receipt names it with the engine. */
+  adapter: Hash | undefined
   promptTokenIds: readonly number[] | undefined
   outputTokenIds: readonly number[] | undefined
 }
@@ -84,8 +87,16 @@ export class ArtifactStore {
     const { now, enabled } = this.#parameters
     if (!enabled || this.#info === undefined) return
     const { id, user, body, bodyHash, responseSha256, feeWei, usage, finish, end, maxTokens } = facts
+    const { modelId, engine } = this.#info
     const stored: z.input<typeof storedSchema> = {
-      ...{ bodyHash, responseSha256, maxTokens, finish, ...this.#info },
+      ...{
+        bodyHash,
+        responseSha256,
+        maxTokens,
+        finish,
+        modelId,
+        engine: engineText({ engine, adapter: facts.adapter }),
+      },
       requestSha256: createHash('sha256').update(body).digest('hex'),
       feeWei: String(feeWei),
       profile: end?.profile ?? 'none',
