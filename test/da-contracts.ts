@@ -7,6 +7,7 @@ export interface DaContracts {
   signers: Address
   entrance: Address
   custody: Address
+  accounts: Address
   /** Block of the first deployment: nothing of these contracts happened before it. */
   block: number
   /** The account that deployed them and governs them without delay. */
@@ -36,6 +37,8 @@ export interface DeployDaContractsParameters {
   bondPerSubline?: bigint
   /** What not answering costs, default half an ether. */
   penaltyWei?: bigint
+  /** Seconds until what users announce to withdraw from a disperser is free, default 3,600. */
+  lockSeconds?: number
 }
 
 const ETHER = 10n ** 18n
@@ -59,6 +62,7 @@ export async function deployDaContracts({
   answerBlocks = 20,
   bondPerSubline = ETHER / 1_000n,
   penaltyWei = ETHER / 2n,
+  lockSeconds = 3_600,
 }: DeployDaContractsParameters): Promise<DaContracts> {
   const signerParameters = {
     epochBlocks: BigInt(epochBlocks),
@@ -75,12 +79,17 @@ export async function deployDaContracts({
     rewardRatio: BigInt(rewardRatio),
   }
   const { addresses, block, deployer } = await deploySequence({
-    ...{ url, ...(privateKey ? { privateKey } : {}), names: ['governance', 'signers', 'entrance', 'custody'] },
+    ...{
+      url,
+      ...(privateKey ? { privateKey } : {}),
+      names: ['governance', 'signers', 'entrance', 'custody', 'accounts'],
+    },
     plan: ({ governance, signers, entrance, custody }, deployer) => [
       ['governance/Governance', [deployer, deployer, 0, [signers, entrance]]],
       ['da/DASigners', [governance, custody, signerParameters]],
       ['da/DAEntrance', [governance, signers, entranceParameters]],
       ['da/DACustody', [governance, signers, entrance, BigInt(answerBlocks), bondPerSubline, penaltyWei]],
+      ['da/DispersalAccounts', [BigInt(lockSeconds)]],
     ],
   })
   return { ...addresses, block, deployer }

@@ -24,6 +24,7 @@ export const contractNames = [
   'DAEntrance',
   'DACustody',
   'FineTuningServing',
+  'DispersalAccounts',
 ] as const satisfies readonly ('Governance' | StorageContract | DaContract | ComputeContract)[]
 export type ContractName = (typeof contractNames)[number]
 export type ContractAddresses = Record<ContractName, Address>
@@ -120,6 +121,7 @@ function constructorArguments({
     case 'DASigners':
     case 'DAEntrance':
     case 'DACustody':
+    case 'DispersalAccounts':
       return daArguments({ name, addresses, parameters })
     case 'LedgerManager':
     case 'ProviderStakes':

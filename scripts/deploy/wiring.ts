@@ -29,6 +29,9 @@ export async function deployedCodeHash({
   return code !== '0x' && isRuntimeOf({ artifact, code }) ? keccak256(code) : undefined
 }
 
+/** Contracts that nobody can change anything of, and governance itself. */
+const ownerless: readonly ContractName[] = ['Governance', 'TaskBook', 'DispersalAccounts']
+
 /** What must hold between deployed contracts, read from the chain. */
 function wiringChecks({
   addresses,
@@ -37,7 +40,7 @@ function wiringChecks({
   addresses: ContractAddresses
   parameters: DeployParameters
 }): WiringCheck<ContractName>[] {
-  const governed = contractNames.filter((name) => name !== 'Governance' && name !== 'TaskBook')
+  const governed = contractNames.filter((name) => !ownerless.includes(name))
   const guardianRole = 1n
   return [
     ...governed.map((contract) => ({ contract, read: 'authority', want: addresses.Governance })),

@@ -1,15 +1,16 @@
 import type { Address } from 'viem'
 import { z } from 'zod'
 import type { DeployParameters } from '../parameters.ts'
-import { type WiringCheck, wei } from './subsystem.ts'
+import { secondsPerDay, type WiringCheck, wei } from './subsystem.ts'
 
 /** The contracts of data availability. */
-export type DaContract = 'DASigners' | 'DAEntrance' | 'DACustody'
+export type DaContract = 'DASigners' | 'DAEntrance' | 'DACustody' | 'DispersalAccounts'
 
 export const daSources: Record<DaContract, string> = {
   DASigners: 'contracts/da/DASigners.sol',
   DAEntrance: 'contracts/da/DAEntrance.sol',
   DACustody: 'contracts/da/DACustody.sol',
+  DispersalAccounts: 'contracts/da/DispersalAccounts.sol',
 }
 
 const ETHER = 10n ** 18n
@@ -33,6 +34,12 @@ export const daFields = {
   daAnswerBlocks: z.int().min(10).max(50_400).describe('blocks a signer has to answer a custody request'),
   daBondPerSublineWei: wei({ min: 1n, max: ETHER }).describe('bond per KiB asked for, which pays for the answer, wei'),
   daPenaltyWei: wei({ min: 1n, max: 1_000_000n * ETHER }).describe('stake lost by not answering, wei'),
+  daAccountLockSeconds: z
+    .int()
+    .min(1)
+    .max(30 * secondsPerDay)
+    .default(secondsPerDay)
+    .describe('seconds in which a disperser may still claim from an account whose user withdraws'),
 }
 
 const lasting = {
@@ -50,7 +57,14 @@ const lasting = {
 
 /** Starting values of data availability. */
 export const daPresets = {
-  local: { ...lasting, daEpochBlocks: 300, daMinStakeWei: ETHER, daRewardRatio: 1_000, daAnswerBlocks: 30 },
+  local: {
+    ...lasting,
+    daEpochBlocks: 300,
+    daMinStakeWei: ETHER,
+    daRewardRatio: 1_000,
+    daAnswerBlocks: 30,
+    daAccountLockSeconds: 600,
+  },
   standard: lasting,
   turbo: lasting,
 }
@@ -98,6 +112,8 @@ export function daArguments({
         ...[Governance, DASigners, DAEntrance],
         ...[BigInt(parameters.daAnswerBlocks), parameters.daBondPerSublineWei, parameters.daPenaltyWei],
       ]
+    case 'DispersalAccounts':
+      return [BigInt(parameters.daAccountLockSeconds)]
   }
 }
 
@@ -125,5 +141,6 @@ export function daWiring({
     },
     { contract: 'DACustody', read: 'signers', want: DASigners },
     { contract: 'DACustody', read: 'entrance', want: DAEntrance },
+    { contract: 'DispersalAccounts', read: 'lockSeconds', want: BigInt(parameters.daAccountLockSeconds) },
   ]
 }
