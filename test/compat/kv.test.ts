@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { Batcher, getFlowContract, KvClient, type KvIterator, StorageNode } from '@0gfoundation/0g-ts-sdk'
+import {
+  Batcher,
+  getFlowContract,
+  KvClient,
+  type KvIterator,
+  StorageNode,
+  type UploadOption,
+} from '@0gfoundation/0g-ts-sdk'
 import { JsonRpcProvider, NonceManager, Wallet } from 'ethers'
 import { createLog } from '#kit/log.ts'
 import { kvConfigSchema, type RunningKv, startKv } from '#storage/kv/main.ts'
@@ -23,11 +30,11 @@ describe('the key-value part of 0g-ts-sdk 1.2.8', () => {
   const quiet: (() => void)[] = []
   const providers: JsonRpcProvider[] = []
 
-  const startNode = (): Promise<RunningKv> =>
+  const startNode = (name = 'kv', settings: Record<string, unknown> = { streamIds: [STREAM] }): Promise<RunningKv> =>
     startKv(
       kvConfigSchema.parse({
-        streamIds: [STREAM],
-        data: { dir: join(network.dir, 'kv') },
+        ...settings,
+        data: { dir: join(network.dir, name) },
         chain: {
           rpcUrls: [network.anvil.url],
           flow: network.contracts.flow,
@@ -61,8 +68,18 @@ describe('the key-value part of 0g-ts-sdk 1.2.8', () => {
     for (const restore of quiet) restore()
   })
 
-  /** Writes with the SDK's batcher as account `who`; gives the result of the replay. */
-  async function write(who: number, pairs: Record<string, string | Uint8Array>, version?: number): Promise<string> {
+  interface WriteOptions {
+    version?: number
+    streamId?: string
+    upload?: Partial<UploadOption>
+  }
+
+  /** Writes with the SDK's batcher as account `who`; gives the submission's number. */
+  async function submit(
+    who: number,
+    pairs: Record<string, string | Uint8Array>,
+    { version, streamId = STREAM, upload }: WriteOptions = {},
+  ): Promise<number> {
     const account = DEV_ACCOUNTS[who]
     assert.ok(account)
     const provider = new JsonRpcProvider(network.anvil.url, undefined, { cacheTimeout: -1 })
@@ -74,12 +91,18 @@ describe('the key-value part of 0g-ts-sdk 1.2.8', () => {
     // 2^53 − 1 is the largest version a JavaScript number carries, and newer than any write.
     const batcher = new Batcher(version ?? Number.MAX_SAFE_INTEGER, clients, flow, network.anvil.url)
     for (const [key, value] of Object.entries(pairs)) {
-      batcher.streamDataBuilder.set(STREAM, utf8(key), typeof value === 'string' ? utf8(value) : value)
+      batcher.streamDataBuilder.set(streamId, utf8(key), typeof value === 'string' ? utf8(value) : value)
     }
     const before = node.store.loggedSeq()
-    const [, error] = await batcher.exec()
+    const [, error] = await batcher.exec(upload as UploadOption | undefined)
     assert.equal(error, null)
-    return until(() => kv.getTransactionResult(before))
+    return before
+  }
+
+  /** Writes and gives the result of the replay. */
+  async function write(who: number, pairs: Record<string, string | Uint8Array>, version?: number): Promise<string> {
+    const seq = await submit(who, pairs, version === undefined ? {} : { version })
+    return until(() => kv.getTransactionResult(seq))
   }
 
   async function until<T>(probe: () => Promise<T | null>): Promise<T> {
@@ -167,6 +190,49 @@ describe('the key-value part of 0g-ts-sdk 1.2.8', () => {
   it('lets the write of a stranger change nothing', async () => {
     assert.equal(await write(1, { alpha: 'stolen' }), 'SenderNoWritePermission')
     assert.equal(text((await kv.getValue(STREAM, utf8('alpha')))?.data), 'newer')
+  })
+
+  // What the SDK encrypts, a node with the key reads, and a node without it settles without ever knowing the value.
+  it('reads what the SDK encrypted, with a shared key and with the key of a wallet', async () => {
+    const [shared, owned] = [`0x${'08'.repeat(32)}`, `0x${'09'.repeat(32)}`]
+    const key = new Uint8Array(32).fill(5)
+    const wallet = new Wallet(`0x${'42'.repeat(32)}`)
+    const streamIds = [shared, owned]
+    const keyed = await startNode('kv-keyed', { streamIds, encryption: { key: Buffer.from(key).toString('hex') } })
+    const walleted = await startNode('kv-wallet', { streamIds, encryption: { walletKey: wallet.privateKey } })
+    const plain = await startNode('kv-plain', { streamIds })
+    try {
+      const recipientPubKey = wallet.signingKey.compressedPublicKey
+      const first = await submit(
+        0,
+        { a: 'for many' },
+        { streamId: shared, upload: { encryption: { type: 'aes256', key } } },
+      )
+      const second = await submit(
+        0,
+        { a: 'for one' },
+        { streamId: owned, upload: { encryption: { type: 'ecies', recipientPubKey } } },
+      )
+      const third = await submit(0, { a: 'for all' }, { streamId: shared, upload: {} })
+      const clients = [keyed, walleted, plain].map(({ url }) => new KvClient(url))
+      const results = []
+      for (const client of clients) {
+        const answers = [first, second, third].map((seq) => until(() => client.getTransactionResult(seq)))
+        results.push((await Promise.all(answers)).map((result) => result.split(':')[0]))
+      }
+      assert.deepEqual(results, [
+        ['Commit', 'DataParseError', 'DataParseError'],
+        ['DataParseError', 'Commit', 'DataParseError'],
+        ['DataParseError', 'DataParseError', 'Commit'],
+      ])
+      const value = async (client: KvClient | undefined, streamId: string) =>
+        text((await client?.getValue(streamId, utf8('a')))?.data)
+      assert.equal(await value(clients[0], shared), 'for many')
+      assert.equal(await value(clients[1], owned), 'for one')
+      assert.equal(await value(clients[2], shared), 'for all')
+    } finally {
+      for (const each of [keyed, walleted, plain]) await each.close()
+    }
   })
 
   it('goes on after a restart with the same state', async () => {

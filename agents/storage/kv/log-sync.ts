@@ -16,6 +16,7 @@ export interface FollowStreamsParameters {
   flow: Hex
   startBlock: number
   confirmations: number
+  pollIntervalMs?: number | undefined
   log: Logger
   metrics?: Metrics | undefined
   signal: AbortSignal
@@ -31,9 +32,9 @@ const SENDERS_AT_ONCE = 8
  * transaction, which the chain has checked: the event's own field is whatever the caller wrote into it.
  */
 export function followStreams(parameters: FollowStreamsParameters): LogFollower {
-  const { store, chain, flow, startBlock, confirmations, log, metrics, signal, onChange } = parameters
+  const { store, chain, flow, startBlock, confirmations, pollIntervalMs, log, metrics, signal, onChange } = parameters
   return followLogs({
-    ...{ chain, startBlock, confirmations, log, metrics, signal },
+    ...{ chain, startBlock, confirmations, pollIntervalMs, log, metrics, signal },
     address: flow,
     events: [getAbiItem({ abi: flowAbi, name: 'Submit' })],
     sink: {

@@ -9,19 +9,23 @@ import { createHttpServer, type HealthReport } from '#kit/http/server.ts'
 import { createLog, type Logger } from '#kit/log.ts'
 import { createMetrics } from '#kit/metrics.ts'
 import type { KvConfig } from './config.ts'
+import { decryptStreams } from './decrypt-stream.ts'
 import { fetchStreamsTo } from './fetch-stream.ts'
 import { followStreams } from './log-sync.ts'
 import { Replayer } from './replayer.ts'
 import { kvMethods } from './rpc.ts'
 import { KvStore } from './store.ts'
+import { keyFingerprint, streamKeys } from './stream-keys.ts'
 import { ValueLog } from './value-log.ts'
 
-export { KV_ENV_PREFIX, type KvConfig, kvConfigSchema } from './config.ts'
+export { KV_CONFIG_ALIASES, KV_ENV_PREFIX, type KvConfig, kvConfigSchema } from './config.ts'
 
 export interface KvContext {
   log?: Logger | undefined
   /** Aborts the start. */
   signal?: AbortSignal | undefined
+  /** Gives the password of `encryption.keystore`, where one is configured. */
+  keystorePassword?: (() => Promise<string>) | undefined
 }
 
 /** A key-value node that serves. */
@@ -46,7 +50,7 @@ export async function startKv(config: KvConfig, context: KvContext = {}): Promis
   const log = context.log ?? createLog({ name: 'kv', ...config.log })
   const stack = createCloseStack({ log, limitMs: 10_000 })
   try {
-    return await start(config, { log, signal: context.signal, stack })
+    return await start(config, { log, context, stack })
   } catch (error) {
     await stack.close()
     throw error
@@ -55,18 +59,21 @@ export async function startKv(config: KvConfig, context: KvContext = {}): Promis
 
 interface StartContext {
   log: Logger
-  signal: AbortSignal | undefined
+  context: KvContext
   stack: ReturnType<typeof createCloseStack>
 }
 
-async function start(config: KvConfig, { log, signal, stack }: StartContext): Promise<RunningKv> {
-  const { data, chain: chainConfig, storage, rpc, download } = config
+async function start(config: KvConfig, { log, context, stack }: StartContext): Promise<RunningKv> {
+  const { data, chain: chainConfig, storage, rpc, download, encryption } = config
+  const { signal, keystorePassword: password } = context
+  const keys = await streamKeys({ encryption, password })
   const metrics = createMetrics('weightless_kv')
   const streams = join(data.dir, 'streams')
   await mkdir(streams, { recursive: true })
-  const store = new KvStore(join(data.dir, 'kv.db'))
+  const store = new KvStore(join(data.dir, 'kv.db'), { allStreams: config.allStreams })
   stack.defer('tables', () => store.close())
   if (store.addStreams(config.streamIds)) log.info({ streams: store.streams().length }, 'streams added: replaying all')
+  if (store.setKey(keyFingerprint(keys)) && store.loggedSeq() > 0) log.info('another key than before: replaying all')
   const values = await ValueLog.open(join(data.dir, 'values'))
   stack.defer('values', () => values.close())
 
@@ -81,17 +88,18 @@ async function start(config: KvConfig, { log, signal, stack }: StartContext): Pr
   stack.defer('storage', () => connection.close())
 
   const stop = new AbortController()
+  const fetch = fetchStreamsTo({ connection, dir: streams })
   const replayer = new Replayer({
     ...{ store, values, log },
-    fetchStream: fetchStreamsTo({ connection, dir: streams }),
+    fetchStream: keys === undefined ? fetch : decryptStreams({ fetch, keys }),
     maxDownloadTries: download.tries,
     downloadTimeoutMs: download.timeoutMs,
     retryIntervalMs: download.retryIntervalMs,
     repairIntervalMs: download.repairIntervalMs,
   })
-  const { flow, startBlock, confirmations } = chainConfig
+  const { flow, startBlock, confirmations, pollIntervalMs } = chainConfig
   const follower = followStreams({
-    ...{ store, chain, flow, startBlock, confirmations, log, metrics },
+    ...{ store, chain, flow, startBlock, confirmations, pollIntervalMs, log, metrics },
     signal: stop.signal,
     onChange: () => replayer.notify(),
   })

@@ -111,6 +111,12 @@ export function kvMethods({ store, values, maxQueryBytes }: KvRpcParameters): Re
       handler: ([seq]) => store.result(seq),
     }),
     kv_getHoldingStreamIds: rpcMethod({ handler: () => store.streams() }),
+    // Not among 0G's methods: whether a write of this stream would be replayed here.
+    weightless_acceptsStream: rpcMethod({
+      params: z.tuple([stream]),
+      names: ['streamId'],
+      handler: ([streamId]) => store.accepts(streamId),
+    }),
     kv_getReplayProgress: rpcMethod({
       handler: () => ({
         appliedSeq: store.nextSubmission()?.seq ?? store.loggedSeq(),

@@ -12,7 +12,6 @@ export const LATEST = Number.MAX_SAFE_INTEGER
 
 /** The state of the streams as of `version` (a submission's sequence number, inclusive), read from the tables. */
 export function stateAt(store: KvStore, version: number): StreamState {
-  const monitored = new Set(store.streams())
   const known = new Map<string, boolean>()
   /** A write of many keys asks the same of its stream for each: once is enough, the state does not change. */
   const once = (question: string, answer: () => boolean): boolean => {
@@ -30,7 +29,7 @@ export function stateAt(store: KvStore, version: number): StreamState {
   const isWriterOfStream = ({ streamId, account }: { streamId: Hex; account: Hex }): boolean =>
     isInStream(CONTROL.GRANT_WRITER_ROLE, { streamId, account })
   return {
-    isMonitored: (streamId) => monitored.has(streamId),
+    isMonitored: (streamId) => once(`monitored ${streamId}`, () => store.monitors(streamId)),
     latestVersion: ({ streamId, key }) => store.value(streamId, key, version)?.version,
     isNew: (streamId) => once(`new ${streamId}`, () => !store.hasRights(streamId, version)),
     isAdmin: (right) => isInStream(CONTROL.GRANT_ADMIN_ROLE, right),

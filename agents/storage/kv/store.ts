@@ -25,6 +25,11 @@ const MIGRATIONS = [
   create table progress (name text primary key, value integer not null) without rowid;
   insert into progress values ('next_seq', 0), ('logged_seq', 0);
   `,
+  `
+  -- Which key the streams were read with: a fingerprint, never the key.
+  create table reader (fingerprint text not null);
+  insert into reader values ('none');
+  `,
 ]
 
 /** A submission with stream tags, as logged. */
@@ -44,6 +49,17 @@ export interface StoredValue {
   offset: number
   length: number
 }
+
+/** Whether streams that nobody named are replayed too, and how many. */
+export interface AllStreams {
+  enabled: boolean
+  /** Streams in all. */
+  maxStreams: number
+  /** Bytes of all stream data logged, after which no further stream is taken. */
+  maxBytes: number
+}
+
+const ONLY_NAMED: AllStreams = { enabled: false, maxStreams: 0, maxBytes: 0 }
 
 /** A value to record: its key and place in the value log. */
 export interface NewValue {
@@ -70,11 +86,14 @@ const CHECKPOINTS_KEPT = 256
 /** Tables of the key-value agent: submissions, versions of keys, rights, and how far chain and replay have come. */
 export class KvStore {
   readonly #db: Database
+  readonly #all: AllStreams
 
-  constructor(path: string) {
+  constructor(path: string, { allStreams = ONLY_NAMED }: { allStreams?: AllStreams } = {}) {
     this.#db = openDatabase({ path, migrations: MIGRATIONS })
+    this.#all = allStreams
     // Keys come in any order: with SQLite's own 2 MiB every insert would read a page of a table past 10,000 keys.
     this.#db.exec(`pragma cache_size = -${CACHE_KIB}`)
+    if (allStreams.enabled) this.#takeLoggedStreams()
   }
 
   close(): void {
@@ -85,6 +104,34 @@ export class KvStore {
 
   streams(): Hex[] {
     return this.#db.all<{ id: Uint8Array }>('select id from stream order by id').map(({ id }) => toHex(id))
+  }
+
+  /** Whether a write of this stream counts here, now or once somebody writes it. */
+  accepts(id: Hex): boolean {
+    return this.holds(id) || (this.#all.enabled && this.#hasRoom(Number.MAX_SAFE_INTEGER))
+  }
+
+  /** Whether the stream is replayed. */
+  holds(id: Hex): boolean {
+    return this.#db.get('select 1 from stream where id = ?', streamKey(id)) !== undefined
+  }
+
+  /**
+   * Whether reads of the stream can be judged. With every stream taken that is so for one that nobody has written yet,
+   * too: otherwise its first write later on would change what a replay makes of earlier reads.
+   */
+  monitors(id: Hex): boolean {
+    return this.#all.enabled || this.holds(id)
+  }
+
+  /** Notes which key the streams are read with; under another than before everything is replayed. Says whether it is. */
+  setKey(fingerprint: string): boolean {
+    return this.#db.transaction(() => {
+      const { changes } = this.#db.run('update reader set fingerprint = ?1 where fingerprint <> ?1', fingerprint)
+      if (Number(changes) === 0) return false
+      this.#rewind(0)
+      return true
+    })
   }
 
   /** Adds streams; when one is new, replay begins again from the first submission. Says whether it does. */
@@ -117,6 +164,7 @@ export class KvStore {
           `insert or replace into submission (seq, root, size_bytes, sender, streams, block) values (?, ?, ?, ?, ?, ?)`,
           ...[seq, root, sizeBytes, sender, streams, at],
         )
+        if (this.#all.enabled) this.#take(streamIds, seq)
       }
       this.#setProgress('logged_seq', loggedSeq)
       this.#db.run('insert or replace into checkpoint values (?, ?)', block.number, block.hash)
@@ -153,13 +201,12 @@ export class KvStore {
 
   /** The first submission not yet replayed whose streams are all monitored. */
   nextSubmission(): LoggedSubmission | undefined {
-    const monitored = new Set(this.streams())
     const open = this.#db
       .prepare('select * from submission where seq >= ? and result is null order by seq')
       .iterate(this.nextSeq()) as IterableIterator<unknown>
     for (const row of open) {
       const submission = toSubmission(row as SubmissionRow)
-      if (submission.streamIds.every((id) => monitored.has(id))) return submission
+      if (submission.streamIds.every((id) => this.holds(id))) return submission
     }
     return undefined
   }
@@ -172,10 +219,9 @@ export class KvStore {
 
   /** First submission of the monitored streams, settled or open. */
   firstSubmissionSeq(): number | null {
-    const monitored = new Set(this.streams())
     for (const row of this.#db.prepare('select seq, streams from submission order by seq').iterate()) {
       const { seq, streams } = row as unknown as SubmissionRow
-      if (splitStreams(streams).every((id) => monitored.has(id))) return seq
+      if (splitStreams(streams).every((id) => this.holds(id))) return seq
     }
     return null
   }
@@ -265,6 +311,39 @@ export class KvStore {
         ...[streamKey(streamId), family, fromHex(account), version, control],
       ) !== undefined
     )
+  }
+
+  /** Streams that were logged while only named ones, or fewer, were taken. */
+  #takeLoggedStreams(): void {
+    this.#db.transaction(() => {
+      let earliest: number | undefined
+      for (const row of this.#db.all<{ seq: number; streams: Uint8Array }>(
+        'select seq, streams from submission order by seq',
+      )) {
+        if (this.#take(splitStreams(row.streams), row.seq)) earliest ??= row.seq
+      }
+      if (earliest !== undefined) this.#rewind(earliest)
+    })
+  }
+
+  /** Takes the streams of a submission while there is room. Says whether one is new. */
+  #take(ids: readonly Hex[], seq: number): boolean {
+    let added = false
+    for (const id of ids) {
+      if (this.holds(id) || !this.#hasRoom(seq)) continue
+      this.#db.run('insert into stream values (?)', streamKey(id))
+      added = true
+    }
+    return added
+  }
+
+  /** Room for a stream that begins with this submission: decided by what came before it, so the same at every look. */
+  #hasRoom(seq: number): boolean {
+    const { count } = this.#db.get<{ count: number }>('select count(*) as count from stream') ?? { count: 0 }
+    if (count >= this.#all.maxStreams) return false
+    const before = 'select coalesce(sum(size_bytes), 0) as bytes from submission where seq < ?'
+    const { bytes } = this.#db.get<{ bytes: number }>(before, seq) ?? { bytes: 0 }
+    return bytes <= this.#all.maxBytes
   }
 
   #rewind(seq: number): void {
