@@ -30,7 +30,10 @@ export function register(program: Command, io: CliIo): void {
     .command('chat')
     .description('ask a model of the network; streams the answer, then tells its cost and whether it verified')
     .argument('[prompt]', 'what to ask; - or nothing reads it from standard input')
-    .option('--model <name>', 'model to ask (default: whatever the chosen provider serves)')
+    .option(
+      '--model <name>',
+      'model to ask, MODEL:0xROOT for one with an adapter (default: what the chosen provider serves)',
+    )
     .option('--provider <name>', 'provider by address, host or name (default: chosen by price, speed and health)')
     .option('--sort <figure>', `choose by ${SORTS.join(', ')} alone`, sort)
     .option('--system <text>', 'system message')

@@ -4,6 +4,7 @@ import type { ComputeConnection } from './connection.ts'
 import { defaultMaxTokens } from './default-max-tokens.ts'
 import { ComputeRequestError } from './errors.ts'
 import { type ProviderPreferencesInput, preferencesSchema } from './preferences.ts'
+import { offerOf } from './rank.ts'
 import { type RoutedBody, type RouteEvent, routeExchange } from './route.ts'
 import type { ComputeService } from './services.ts'
 import { readStreamEvent, SseParser } from './sse.ts'
@@ -30,7 +31,7 @@ export type ChatEvent =
 
 export interface ChatParameters {
   messages: readonly ChatMessage[]
-  /** Default: whatever the chosen provider serves. */
+  /** Default: whatever the chosen provider serves. With a LoRA adapter: `base:0x<storage root of the adapter>`. */
   model?: string | undefined
   /** Provider by address, host or name; no other is asked. */
   provider?: string | undefined
@@ -83,8 +84,8 @@ export async function chat(connection: ComputeConnection, parameters: ChatParame
   const exchange = await routeExchange(connection, {
     ...{ path: 'chat/completions', stream: true, model, signal },
     preferences: preferencesSchema.parse({ ...parameters.preferences, ...wishes }),
-    bodyFor: ({ health }, name) => {
-      const offer = health.models.find(({ id }) => id === name)
+    bodyFor: (candidate, name) => {
+      const offer = offerOf(candidate, name)
       const bodyBytes = messages.reduce((sum, { content }) => sum + Buffer.byteLength(content), 100)
       return chatBody(parameters, { model: name, maxTokens: defaultMaxTokens({ offer, bodyBytes }) })
     },

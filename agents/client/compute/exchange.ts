@@ -3,7 +3,7 @@ import { maximumFee } from '#protocol/compute/fees.ts'
 import { RANDOMNESS_HEADER, requestHash } from '#protocol/compute/receipt.ts'
 import { VOUCHER_HEADER } from '#protocol/compute/voucher.ts'
 import { decodeVoucherDemand } from '#protocol/compute/voucher-demand.ts'
-import { toHex } from '#protocol/hex.ts'
+import { type Hash, toHex } from '#protocol/hex.ts'
 import type { BookKey, Reservation } from './book.ts'
 import { bookKey, type ComputeConnection } from './connection.ts'
 import { ProviderError } from './errors.ts'
@@ -28,6 +28,10 @@ export interface ExchangeParameters {
   maxTokens: number
   /** `seed` of the body. */
   seed?: number | undefined
+  /** Model that the body names; default the service's. */
+  model?: string | undefined
+  /** Adapter that it includes: the receipt must name it, or none where this is undefined. */
+  adapter?: Hash | undefined
   onFunding?: ((event: FundingEvent) => void | Promise<void>) | undefined
   signal?: AbortSignal | undefined
 }
@@ -204,7 +208,7 @@ function deliver(facts: {
 }): { chunks: AsyncIterable<Uint8Array>; verification: Promise<Verification> } {
   const { sent, chatId, reader, watch, original } = facts
   const { connection, parameters, key, reservation } = sent
-  const { service, signal, body, maxTokens, seed } = parameters
+  const { service, signal, body, maxTokens, seed, model = service.model, adapter } = parameters
   const { promise: verification, resolve } = Promise.withResolvers<Verification>()
   const hash = createHash('sha256')
   const firstTokenAt = performance.now()
@@ -220,6 +224,7 @@ function deliver(facts: {
     }
     const answered: AnsweredRequest = {
       ...{ key, service, chatId, original, seed, maxTokens, usage, reservation: reservation.id },
+      ...{ model, adapter },
       ...{ requestHash: sent.requestHash, randomness: sent.randomness, maxFeeWei: sent.maxFeeWei },
       ...{ bodyBytes: body.length, startedMs: sent.startedMs },
       text: whole ? reader.text : undefined,

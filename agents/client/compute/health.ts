@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { Hex } from '#protocol/hex.ts'
+import type { Hash, Hex } from '#protocol/hex.ts'
 import type { ComputeConnection } from './connection.ts'
 import { reasonOf } from './errors.ts'
 import { getProviderJson } from './provider-http.ts'
@@ -12,6 +12,10 @@ export interface OfferedModel {
   readonly maxCompletionTokens: number | undefined
   /** Undefined where the provider does not say. */
   readonly supportedParameters: readonly string[] | undefined
+  /** Storage root of the adapter that this name includes. */
+  readonly adapterRoot?: Hash | undefined
+  /** It can be asked for with any adapter behind it, as `id:0x<root>`. */
+  readonly takesAdapters?: boolean | undefined
 }
 
 /** How a provider answered a probe. */
@@ -34,6 +38,12 @@ const modelsSchema = z.looseObject({
         context_length: z.number().positive().nullish().catch(undefined),
         max_completion_tokens: z.number().positive().nullish().catch(undefined),
         supported_parameters: z.array(z.string().max(64)).max(256).nullish().catch(undefined),
+        adapter_root: z
+          .string()
+          .regex(/^0x[0-9a-f]{64}$/)
+          .nullish()
+          .catch(undefined),
+        adapters: z.looseObject({ by_root: z.boolean() }).nullish().catch(undefined),
       }),
     )
     .max(1_000),
@@ -93,6 +103,8 @@ async function ask(connection: ComputeConnection, { provider, url }: ComputeServ
       contextTokens: model.context_length ?? undefined,
       maxCompletionTokens: model.max_completion_tokens ?? undefined,
       supportedParameters: model.supported_parameters ?? undefined,
+      adapterRoot: (model.adapter_root ?? undefined) as Hash | undefined,
+      takesAdapters: model.adapters?.by_root,
     }))
     return { up: true, latencyMs, models, reason: undefined, checkedMs: Date.now() }
   } catch (error) {

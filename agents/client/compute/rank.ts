@@ -1,7 +1,8 @@
-import type { Hex } from '#protocol/hex.ts'
+import { adaptedModel } from '#protocol/compute/adapter-name.ts'
+import type { Hash, Hex } from '#protocol/hex.ts'
 import type { ProviderPerformance } from './book.ts'
 import type { ProviderAttempt } from './errors.ts'
-import type { ProviderHealth } from './health.ts'
+import type { OfferedModel, ProviderHealth } from './health.ts'
 import type { ProviderPreferences, ProviderSort } from './preferences.ts'
 import type { ComputeService } from './services.ts'
 
@@ -66,10 +67,35 @@ export function isNamed({ provider, url, info }: ComputeService, name: string): 
   return wanted === host || wanted === hostname || wanted === identity
 }
 
-/** Whether a provider has the model, and under which name: its own on the chain, or one of its list. */
+/**
+ * Whether a provider has the model, and under which name: its own on the chain, or one of its list. A model with an
+ * adapter, `base:0x<root>`, is had from whoever has the base and either loads any adapter or lists this one.
+ */
 export function findModel({ service, health }: Candidate, model: string | undefined): string | undefined {
   if (model === undefined) return service.model
   const ids = [service.model, ...health.models.map(({ id }) => id)]
+  const adapted = adaptedModel(model)
+  if (adapted === undefined) return named(ids, model)
+  const { base, root } = adapted
+  const id = named(ids, base)
+  const takes = health.models.some(
+    (offer) => offer.adapterRoot === root || (offer.takesAdapters === true && offer.id === id),
+  )
+  return id !== undefined && takes ? `${id}:${root}` : undefined
+}
+
+/** What a provider says of a model under the name that {@link findModel} found; for an adapter that of its base. */
+export function offerOf({ health }: Candidate, name: string): OfferedModel | undefined {
+  const base = adaptedModel(name)?.base
+  return health.models.find(({ id }) => id === name) ?? health.models.find(({ id }) => id === base)
+}
+
+/** The adapter that must take part in an answer under this name; undefined for the plain model. */
+export function adapterOf(candidate: Candidate, name: string): Hash | undefined {
+  return adaptedModel(name)?.root ?? candidate.health.models.find(({ id }) => id === name)?.adapterRoot
+}
+
+function named(ids: readonly string[], model: string): string | undefined {
   return ids.find((id) => id === model) ?? ids.find((id) => shortName(id) === shortName(model))
 }
 
@@ -85,7 +111,7 @@ function unfit(candidate: Candidate, parameters: RankParameters): Omit<ProviderA
   if (above(service.inputPriceWei, maxPrice?.prompt)) return out('PRICE', 'prompt price above max_price')
   if (above(service.outputPriceWei, maxPrice?.completion)) return out('PRICE', 'completion price above max_price')
   if (!preferences.require_parameters) return undefined
-  const offered = health.models.find(({ id }) => id === findModel(candidate, model))?.supportedParameters
+  const offered = offerOf(candidate, findModel(candidate, model) ?? '')?.supportedParameters
   const missing = (parameters.parameters ?? []).find((name) => !(offered ?? []).includes(name))
   return missing === undefined ? undefined : out('PARAMETERS', `does not say that it supports ${missing}`)
 }

@@ -6,7 +6,7 @@ import { type Exchange, type ExchangePath, openExchange } from './exchange.ts'
 import type { FundingEvent } from './fund-provider.ts'
 import { forgetHealth, probeProviders } from './health.ts'
 import type { ProviderPreferences } from './preferences.ts'
-import { type Candidate, findModel, rankProviders } from './rank.ts'
+import { adapterOf, type Candidate, findModel, rankProviders } from './rank.ts'
 import { type ComputeService, getService, listServices } from './services.ts'
 
 /** What happens while a provider is looked for. */
@@ -111,7 +111,8 @@ async function routeOnce(
     const { bytes, maxTokens, seed } = body
     try {
       return await openExchange(connection, {
-        ...{ service, path, body: bytes, stream, maxTokens, seed, signal },
+        ...{ service, path, body: bytes, stream, maxTokens, seed, signal, model: name },
+        adapter: adapterOf(candidate, name),
         onFunding: onEvent,
       })
     } catch (error) {

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { adapterOfEngine } from '#protocol/compute/adapter-name.ts'
 import { receiptSeed, type SignedReceipt, verifyReceipt } from '#protocol/compute/receipt.ts'
 import { decodeReceipt } from '#protocol/compute/receipt-json.ts'
 import { checkResponseSignature } from '#protocol/compute/response-signature.ts'
@@ -20,6 +21,10 @@ export interface AnsweredRequest {
   /** The book's entry of it. */
   readonly reservation: number
   readonly chatId: string | undefined
+  /** Model that was asked for. */
+  readonly model: string
+  /** Adapter that must have taken part; undefined: none. */
+  readonly adapter: Hash | undefined
   /** The market is of the original protocol: no vouchers, no receipts. */
   readonly original: boolean
   readonly requestHash: Hash
@@ -75,6 +80,10 @@ export async function verifyExchange(connection: ComputeConnection, request: Ans
   if (sound !== undefined) {
     await attempt(checks, 'fee', () => checkFee(connection, request, signed.read))
     await attempt(checks, 'model', () => checkModel(connection, request, signed.read))
+    const named = adapterOfEngine(signed.read.engine)
+    if (request.adapter !== undefined || named !== undefined) {
+      await attempt(checks, 'adapter', async () => checkAdapter(request.adapter, named))
+    }
     await attempt(checks, 'answer', () => checkAnswer(connection, request))
     await attempt(checks, 'tokens', () => checkTokens(connection, request, signed.read))
   }
@@ -84,7 +93,7 @@ export async function verifyExchange(connection: ComputeConnection, request: Ans
   const kept =
     justified &&
     connection.book.keepReceipt(key, {
-      ...{ chatId, digest: sound.digest, nonce: receipt.nonce, signer: sound.signer, model: request.service.model },
+      ...{ chatId, digest: sound.digest, nonce: receipt.nonce, signer: sound.signer, model: request.model },
       ...{ verified, checks, json: signed.json, feeWei: receipt.feeWei, nowMs: Date.now() },
     })
   if (justified && !kept) {
@@ -157,6 +166,13 @@ async function checkModel(connection: ComputeConnection, { service }: AnsweredRe
   if (registered === undefined) return { value: true, detail: 'the provider registered no weights to compare with' }
   if (registered === receipt.modelId) return { value: true, detail: `weights ${registered}` }
   throw new Error(`the receipt names weights ${receipt.modelId}, the chain ${registered}`)
+}
+
+/** The adapter is the one that was asked for: the receipt's signed engine text names it beside the base's weights. */
+function checkAdapter(wanted: Hash | undefined, named: Hash | undefined) {
+  if (wanted === named) return { value: true, detail: `adapter ${wanted}` }
+  if (named === undefined) throw new Error(`the receipt names no adapter, ${wanted} was asked for`)
+  throw new Error(`the receipt names adapter ${named}, ${wanted ?? 'the plain model'} was asked for`)
 }
 
 /** The bytes received are those the provider signed for. */

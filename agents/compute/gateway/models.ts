@@ -11,6 +11,10 @@ export interface ListedModel {
   readonly context_length: number | null
   /** Coins per token at the cheapest provider, as decimal text. */
   readonly pricing: { readonly prompt: string; readonly completion: string }
+  /** Storage root of the adapter that is part of it; null for a plain model. */
+  readonly adapter_root: string | null
+  /** Whether any adapter may be asked for behind its name, as `id:0x<root>`. */
+  readonly takes_adapters: boolean
   /** Who serves it, best first. */
   readonly providers: readonly string[]
 }
@@ -24,13 +28,15 @@ export async function listModels(connection: ComputeConnection): Promise<ListedM
     for (const id of new Set([service.model, ...health.models.map((model) => model.id)])) {
       const known = models.get(id)
       const providers = [...(known?.providers ?? []), service.provider]
+      const offer = health.models.find((model) => model.id === id)
+      const takes = { takes_adapters: known?.takes_adapters === true || offer?.takesAdapters === true }
       if (known !== undefined && known.priceWei <= priceWei) {
-        models.set(id, { ...known, providers })
+        models.set(id, { ...known, ...takes, providers })
         continue
       }
       models.set(id, {
         ...{ id, object: 'model', created: service.updatedAtS, owned_by: 'weightless', providers, priceWei },
-        context_length: health.models.find((model) => model.id === id)?.contextTokens ?? null,
+        ...{ context_length: offer?.contextTokens ?? null, adapter_root: offer?.adapterRoot ?? null, ...takes },
         pricing: { prompt: coins(service.inputPriceWei), completion: coins(service.outputPriceWei) },
       })
     }

@@ -4,6 +4,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { ComputeConnection } from '#client/compute/connection.ts'
 import { mayFailOver, NoProviderError, reasonOf } from '#client/compute/errors.ts'
 import type { Exchange, ExchangePath } from '#client/compute/exchange.ts'
+import { offerOf } from '#client/compute/rank.ts'
 import { showReceipt } from '#client/compute/receipts.ts'
 import { type RouteEvent, routeExchange } from '#client/compute/route.ts'
 import type { Logger } from '#kit/log.ts'
@@ -119,7 +120,7 @@ async function routeModels(wanted: GatewayRequest, on: RoutesParameters & { sign
       return await routeExchange(connection, {
         ...{ path: wanted.path, stream: wanted.stream, model: name, signal },
         ...{ preferences: wanted.preferences, parameters: wanted.parameters },
-        bodyFor: ({ health }, model) => wanted.bodyFor({ model, offer: health.models.find(({ id }) => id === model) }),
+        bodyFor: (candidate, model) => wanted.bodyFor({ model, offer: offerOf(candidate, model) }),
         onEvent: (event) => noteRoute(event, on),
       })
     } catch (error) {

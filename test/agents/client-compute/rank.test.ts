@@ -3,8 +3,8 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import type { ProviderPerformance } from '#client/compute/book.ts'
 import { type ProviderPreferencesInput, preferencesSchema } from '#client/compute/preferences.ts'
-import { type Candidate, findModel, rankProviders } from '#client/compute/rank.ts'
-import type { Hex } from '#protocol/hex.ts'
+import { adapterOf, type Candidate, findModel, offerOf, rankProviders } from '#client/compute/rank.ts'
+import type { Hash, Hex } from '#protocol/hex.ts'
 
 const NOW = 1_800_000_000_000
 const addressOf = (n: number): Hex => `0x${n.toString(16).padStart(40, '0')}`
@@ -178,4 +178,27 @@ test('wishes that cannot be kept are refused rather than ignored', () => {
   for (const wishes of [{ data_collection: 'deny' }, { zdr: true }, { order: 'a' }, { sort: 'beauty' }]) {
     assert.equal(preferencesSchema.safeParse(wishes).success, false, JSON.stringify(wishes))
   }
+})
+
+// A model with an adapter is had from whoever has the base and loads adapters, or lists this very one; the provider is
+// then asked under its own name of the base, and judged by what it says of it.
+test('a model with an adapter is had where its base is', () => {
+  const root: Hash = `0x${'ab'.repeat(32)}`
+  const offer = { contextTokens: 512, maxCompletionTokens: 256, supportedParameters: ['seed'] }
+  const plain = candidate(1, { models: ['org/Small'] })
+  const loads = { ...plain, health: { ...plain.health, models: [{ id: 'org/Small', takesAdapters: true, ...offer }] } }
+  const named = { id: 'org/Small:poet', adapterRoot: root, ...offer }
+  const lists = { ...plain, health: { ...plain.health, models: [{ id: 'org/Small', ...offer }, named] } }
+  assert.equal(findModel(plain, `org/Small:${root}`), undefined)
+  assert.equal(findModel(loads, `org/Small:${root}`), `org/Small:${root}`)
+  assert.equal(findModel(loads, `other/small:0x${'AB'.repeat(32)}`), `org/Small:${root}`)
+  assert.equal(findModel(loads, `org/Large:${root}`), undefined)
+  assert.equal(findModel(loads, 'org/Small:poet'), undefined)
+  assert.equal(findModel(lists, `org/Small:${root}`), `org/Small:${root}`)
+  assert.equal(findModel(lists, `org/Small:0x${'cd'.repeat(32)}`), undefined)
+  assert.equal(findModel(lists, 'org/Small:poet'), 'org/Small:poet')
+  assert.equal(offerOf(loads, `org/Small:${root}`)?.contextTokens, 512)
+  assert.equal(adapterOf(lists, 'org/Small:poet'), root)
+  assert.equal(adapterOf(loads, `org/Small:${root}`), root)
+  assert.equal(adapterOf(lists, 'org/Small'), undefined)
 })

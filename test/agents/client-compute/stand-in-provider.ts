@@ -51,6 +51,8 @@ export interface StandInProvider {
   readonly url: string
   readonly address: Hex
   fault: Fault
+  /** The engine that its receipts name. */
+  engine: string
   /** Requests that came for an answer. */
   readonly requests: { body: Buffer; cumulativeFeeWei: bigint | undefined; path: string }[]
   /** Billed to users over the life of the account, in wei. */
@@ -103,7 +105,7 @@ export async function startStandIn(parameters: StandInParameters): Promise<Stand
   let url = ''
   let prices = parameters.prices
 
-  const state = { fault: 'none' as Fault }
+  const state = { fault: 'none' as Fault, engine: ENGINE }
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const at = new URL(request.url ?? '/', 'http://provider')
@@ -302,7 +304,7 @@ export async function startStandIn(parameters: StandInParameters): Promise<Stand
     if (fault !== 'same-nonce') nonce += 1n
     const receipt: Receipt = {
       modelId: parameters.modelId ?? ZERO_HASH,
-      engine: engineHash(ENGINE),
+      engine: engineHash(state.engine),
       user,
       provider: account.address,
       requestHash: hash,
@@ -325,14 +327,14 @@ export async function startStandIn(parameters: StandInParameters): Promise<Stand
     }
     const signer = fault === 'forged-receipt' ? privateKeyToAccount(`0x${'66'.repeat(32)}`) : account
     const signature = await signReceipt({ chainId, contract, receipt, signer })
-    return encodeReceipt({ receipt, signature, engine: ENGINE, promptTokens, outputTokens })
+    return encodeReceipt({ receipt, signature, engine: state.engine, promptTokens, outputTokens })
   }
 
   function modelList() {
     const { supportedParameters } = parameters
     const known = { id: model, object: 'model', context_length: 8_192, max_completion_tokens: 1_024 }
     const supported = supportedParameters === undefined ? {} : { supported_parameters: supportedParameters }
-    return { object: 'list', data: [{ ...known, ...supported }] }
+    return { object: 'list', data: [{ ...known, ...supported, adapters: { by_root: true } }] }
   }
 
   const server = createServer((request, response) => {
@@ -351,6 +353,12 @@ export async function startStandIn(parameters: StandInParameters): Promise<Stand
     },
     set fault(fault) {
       state.fault = fault
+    },
+    get engine() {
+      return state.engine
+    },
+    set engine(engine) {
+      state.engine = engine
     },
     requests,
     billedWei: (user) => billed.get(user.toLowerCase()) ?? 0n,
