@@ -1,5 +1,6 @@
-import { nn, numpy as np, type Array as Tensor } from '@jax-js/jax'
+import { lax, numpy as np, type Array as Tensor } from '@jax-js/jax'
 import type { LlamaConfig } from '#protocol/gguf/llama.ts'
+import { barrier, copy, exponential, silu, softmax } from './elementwise.ts'
 
 /** Arrays by name; see `Weights` for the names. */
 export type Parameters = Record<string, Tensor>
@@ -16,7 +17,10 @@ export interface Batch {
   mask: Tensor
 }
 
-/** Rotary angles of one row length: f32 [1, rowTokens, 1, headDim / 2] each. */
+/**
+ * Rotary angles of one row length: f32 [1, 1, rowTokens, 2, headDim / 2] each. Part 0 of a head turns with -sin, part 1
+ * with sin, so that both are one product with the parts and one with the parts the other way round.
+ */
 export interface Rotation {
   cos: Tensor
   sin: Tensor
@@ -25,13 +29,15 @@ export interface Rotation {
 /** Builds the rotation of a row length once; pass it as an argument into jitted functions, not as a closure. */
 export function rotation({ config, rowTokens }: { config: LlamaConfig; rowTokens: number }): Rotation {
   const half = config.headDim / 2
-  const table = (f: (angle: number) => number): Tensor => {
-    const values = new Float32Array(rowTokens * half)
+  const table = (f: (angle: number, part: number) => number): Tensor => {
+    const values = new Float32Array(rowTokens * 2 * half)
     for (let t = 0; t < rowTokens; t++)
-      for (let i = 0; i < half; i++) values[t * half + i] = f(t * config.ropeBase ** ((-2 * i) / config.headDim))
-    return np.array(values).reshape([1, rowTokens, 1, half])
+      for (let part = 0; part < 2; part++)
+        for (let i = 0; i < half; i++)
+          values[(2 * t + part) * half + i] = f(t * config.ropeBase ** ((-2 * i) / config.headDim), part)
+    return np.array(values).reshape([1, 1, rowTokens, 2, half])
   }
-  return { cos: table(Math.cos), sin: table(Math.sin) }
+  return { cos: table(Math.cos), sin: table((angle, part) => (part === 0 ? -1 : 1) * Math.sin(angle)) }
 }
 
 /**
@@ -68,70 +74,71 @@ export function forward({
       x.dispose()
       return y
     }
-    const low = np.matmul(x, take(adapter, `${name}.a`).transpose())
-    return y.add(np.matmul(low, take(adapter, `${name}.b`).transpose()).mul(adapterScale))
+    // Scaled where it is smallest.
+    const low = np.matmul(x, take(adapter, `${name}.a`).transpose()).mul(adapterScale)
+    return y.add(np.matmul(low, take(adapter, `${name}.b`).transpose()))
   }
 
-  function rotate(x: Tensor, heads: number): [Tensor, Tensor] {
-    const parts = x.reshape([rows, rowTokens, 2, heads, half])
-    const re = parts.ref.slice([], [], 0)
-    const im = parts.slice([], [], 1)
-    return [re.ref.mul(cos.ref).sub(im.ref.mul(sin.ref)), re.mul(sin.ref).add(im.mul(cos.ref))]
+  /** Heads that share a kv head one below the other: [rows, kvHeads, heads / kvHeads * rowTokens, headDim]. */
+  function rotate(x: Tensor, heads: number): Tensor {
+    const parts = copy(x).reshape([rows, rowTokens, 2, heads, half]).transpose([0, 3, 1, 2, 4])
+    const turned = parts.ref.mul(cos.ref).add(np.flip(parts, 3).mul(sin.ref))
+    return turned.reshape([rows, config.kvHeads, (heads / config.kvHeads) * rowTokens, config.headDim])
   }
-
-  const score = (q: Tensor, k: Tensor): Tensor =>
-    np.einsum('btkgd,bskd->bkgts', q.reshape([rows, rowTokens, config.kvHeads, groups, half]), k)
 
   let x = np.take(take(base, 'embd'), ids.ref.reshape([positions]), 0)
   for (let layer = 0; layer < config.layers; layer++) {
     const h = norm(x.ref, take(base, `${layer}.attn_norm`), config.eps)
-    const [qRe, qIm] = rotate(project(`${layer}.q`, h.ref), config.heads)
-    const [kRe, kIm] = rotate(project(`${layer}.k`, h.ref), config.kvHeads)
+    const q = rotate(project(`${layer}.q`, h.ref), config.heads)
+    const k = rotate(project(`${layer}.k`, h.ref), config.kvHeads)
     const v = project(`${layer}.v`, h).reshape([rows, rowTokens, config.kvHeads, config.headDim])
-    const scores = score(qRe, kRe)
-      .add(score(qIm, kIm))
+    const scores = np
+      .matmul(q, k.transpose([0, 1, 3, 2]))
       .mul(1 / Math.sqrt(config.headDim))
+      .reshape([rows, config.kvHeads, groups, rowTokens, rowTokens])
       .add(mask.ref)
+    const shares = softmax(scores).reshape([rows, config.kvHeads, groups * rowTokens, rowTokens])
     const mixed = np
-      .einsum('bkgts,bskd->btkgd', nn.softmax(scores, -1), v)
+      .matmul(shares, v.transpose([0, 2, 1, 3]))
+      .reshape([rows, config.heads, rowTokens, config.headDim])
+      .transpose([0, 2, 1, 3])
       .reshape([positions, config.heads * config.headDim])
-    // Exact, and not optimised away as x1 and +0 are: without a copy the next product would read the transposed view
-    // element by element, which makes forward passes four times slower.
-    x = x.add(project(`${layer}.o`, mixed.mul(0.5).mul(2)))
+    x = x.add(project(`${layer}.o`, copy(mixed)))
     const g = norm(x.ref, take(base, `${layer}.ffn_norm`), config.eps)
-    x = x.add(project(`${layer}.down`, nn.silu(project(`${layer}.gate`, g.ref)).mul(project(`${layer}.up`, g))))
+    x = x.add(project(`${layer}.down`, silu(project(`${layer}.gate`, g.ref)).mul(project(`${layer}.up`, g))))
   }
   const output = take(base, config.tied ? 'embd' : 'output')
   return np.matmul(norm(x, take(base, 'out_norm'), config.eps), output.transpose())
 }
 
-/** Cross-entropy summed with the batch's weights. Consumes `logits`; refs the batch. */
-export function weightedLoss({ config, logits, batch }: { config: LlamaConfig; logits: Tensor; batch: Batch }): Tensor {
-  const logSum = nn.logsumexp(logits.ref, -1)
+/**
+ * Cross-entropy summed with the batch's weights, and its gradient to the logits in closed form. Consumes `logits`; refs the
+ * batch. To be differentiated through `logits · gradient`: derived by jax-js, the gradient is computed once more for every
+ * column of the product that uses it.
+ */
+export function crossEntropy({ config, logits, batch }: { config: LlamaConfig; logits: Tensor; batch: Batch }): {
+  loss: Tensor
+  gradient: Tensor
+} {
+  const fixed = lax.stopGradient(logits)
+  const top = np.max(fixed.ref, -1, { keepdims: true })
+  const e = exponential(fixed.ref.sub(top.ref))
+  const sum = e.ref.sum(-1, { keepdims: true })
+  const weights = batch.weights.ref.reshape([-1, 1])
   const isTarget = np
     .arange(config.vocab)
     .astype(np.int32)
     .reshape([1, config.vocab])
     .equal(batch.targets.ref.reshape([-1, 1]))
-  // A comparison inside the sum; a take would need a scatter in the backward pass.
-  const picked = np.where(isTarget, logits, 0).sum(-1)
-  return logSum.sub(picked).mul(batch.weights.ref).sum()
-}
-
-/**
- * The identity, with its value and its gradient both materialised: a sum over two halves is a kernel boundary in both
- * directions. With a frozen embedding the gradient of the softmax is otherwise computed again inside the next product.
- */
-export function barrier(x: Tensor): Tensor {
-  const halves = np.array([0.5, 0.5]).reshape([2, ...x.shape.map(() => 1)])
-  return np
-    .broadcastTo(x.reshape([1, ...x.shape]), [2, ...x.shape])
-    .mul(halves)
-    .sum(0)
+  // A comparison inside the sum; a take would need a scatter.
+  const picked = np.where(isTarget.ref, fixed, 0).sum(-1, { keepdims: true })
+  const loss = np.log(sum.ref).add(top).sub(picked).mul(weights.ref).sum()
+  const share = barrier(np.reciprocal(sum).mul(weights.ref))
+  return { loss, gradient: e.mul(share).sub(np.where(isTarget, weights, 0)) }
 }
 
 function norm(x: Tensor, weight: Tensor, eps: number): Tensor {
-  const meanSquare = np.square(x.ref).mean(-1, { keepdims: true })
+  const meanSquare = barrier(np.square(x.ref).mean(-1, { keepdims: true }))
   return x.mul(np.reciprocal(np.sqrt(meanSquare.add(eps)))).mul(weight)
 }
 

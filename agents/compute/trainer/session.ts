@@ -1,7 +1,7 @@
-import { defaultDevice, init, jit, numpy as np, type Array as Tensor, tree, valueAndGrad } from '@jax-js/jax'
+import { defaultDevice, init, jit, lax, numpy as np, type Array as Tensor, tree, valueAndGrad } from '@jax-js/jax'
 import type { LlamaConfig, Weights } from '#protocol/gguf/llama.ts'
 import { TrainerError } from './error.ts'
-import { type Batch, barrier, forward, type Parameters, type Rotation, rotation, weightedLoss } from './graph.ts'
+import { type Batch, crossEntropy, forward, type Parameters, type Rotation, rotation } from './graph.ts'
 
 /** One batch in host memory; see `Batch` for shapes. `segments` numbers the documents of a row, 0 = padding. */
 export interface HostBatch {
@@ -77,27 +77,46 @@ export async function openSession(parameters: SessionParameters): Promise<Traini
   const frozen = adapterScale === undefined ? {} : upload(parameters.base)
   const rotations = new Map<number, Rotation>()
 
-  const lossOf = (weights: Parameters, batch: Batch, frozenBase: Parameters, angles: Rotation): Tensor => {
-    const { ids, mask } = batch
-    const logits =
-      adapterScale === undefined
-        ? forward({ config, base: weights, ids, mask, rotation: angles })
-        : barrier(forward({ config, base: frozenBase, ids, mask, rotation: angles, adapter: weights, adapterScale }))
-    return weightedLoss({ config, logits, batch })
+  interface Input {
+    trained: Parameters
+    frozen: Parameters
+    batch: Batch
+    angles: Rotation
   }
 
-  const gradientOf = jit((input: { trained: Parameters; frozen: Parameters; batch: Batch; angles: Rotation }) => {
-    const objective = (weights: Parameters) => lossOf(weights, input.batch, input.frozen, input.angles)
-    const [loss, gradients] = valueAndGrad(objective)(input.trained) as [Tensor, Parameters]
+  const logitsOf = (weights: Parameters, { frozen: base, batch, angles }: Input): Tensor => {
+    const { ids, mask } = batch
+    return adapterScale === undefined
+      ? forward({ config, base: weights, ids, mask, rotation: angles })
+      : forward({ config, base, ids, mask, rotation: angles, adapter: weights, adapterScale })
+  }
+
+  const gradientOf = jit((input: Input) => {
+    const objective = (weights: Parameters): [Tensor, { loss: Tensor; gradient: Tensor }] => {
+      const logits = logitsOf(weights, input)
+      const { loss, gradient } = crossEntropy({ config, logits: logits.ref, batch: input.batch })
+      // Its gradient to the logits is `gradient`; its value means nothing.
+      return [logits.mul(lax.stopGradient(gradient.ref)).sum(), { loss, gradient }]
+    }
+    const [[surrogate, { loss, gradient }], gradients] = valueAndGrad(objective, { hasAux: true })(input.trained)
+    surrogate.dispose()
     tree.dispose([input.frozen, input.batch, input.angles])
-    return { loss, gradients }
+    // The gradient to the logits is given out so that it is computed once; whoever calls frees it.
+    return { loss, logitGradient: gradient, gradients: gradients as Parameters }
   })
 
-  const lossOnly = jit((input: { trained: Parameters; frozen: Parameters; batch: Batch; angles: Rotation }) => {
-    const loss = lossOf(input.trained, input.batch, input.frozen, input.angles)
+  const lossOnly = jit((input: Input) => {
+    const { loss, gradient } = crossEntropy({ config, logits: logitsOf(input.trained, input), batch: input.batch })
+    gradient.dispose()
     tree.dispose([input.trained, input.frozen, input.batch, input.angles])
     return loss
   })
+
+  function lossAndGradients(batch: HostBatch, scale: number) {
+    const { loss, logitGradient, gradients } = gradientOf(inputOf(batch, scale))
+    logitGradient.dispose()
+    return { loss, gradients }
+  }
 
   const sum = jit((a: Parameters, b: Parameters) => {
     const out: Parameters = {}
@@ -145,7 +164,7 @@ export async function openSession(parameters: SessionParameters): Promise<Traini
     return tree.ref(angles)
   }
 
-  function inputOf(batch: HostBatch, scale: number) {
+  function inputOf(batch: HostBatch, scale: number): Input {
     return {
       trained: tree.ref(trained),
       frozen: tree.ref(frozen),
@@ -160,7 +179,7 @@ export async function openSession(parameters: SessionParameters): Promise<Traini
       let loss = 0
       let gradients: Parameters | undefined
       for (const batch of batches) {
-        const result = gradientOf(inputOf(batch, scale))
+        const result = lossAndGradients(batch, scale)
         gradients = gradients === undefined ? result.gradients : sum(gradients, result.gradients)
         loss += await scalar(result.loss)
       }
@@ -187,7 +206,7 @@ export async function openSession(parameters: SessionParameters): Promise<Traini
       return loss
     },
     async gradients(batch) {
-      const result = gradientOf(inputOf(batch, 1 / totalWeight([batch])))
+      const result = lossAndGradients(batch, 1 / totalWeight([batch]))
       const loss = await scalar(result.loss)
       const gradients = await download(result.gradients)
       tree.dispose(result.gradients)
