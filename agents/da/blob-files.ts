@@ -3,11 +3,15 @@ import { mkdirSync, readdirSync, statSync } from 'node:fs'
 import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { atomicWrite, freeDiskBytes } from '#kit/files.ts'
+import { MAX_BLOB_BYTES } from '#protocol/da/constants.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import { type Hash, toHex } from '#protocol/hex.ts'
 
 /** Bytes could not be kept or read back. Codes `BLOB_STORE_FULL`, `BLOB_STORE_DAMAGED`. */
 export class BlobFilesError extends WeightlessError {}
+
+/** Bytes that were just taken are mostly asked for at once: as many of them stay in memory until then. */
+const FRESH_BYTES = 4 * MAX_BLOB_BYTES
 
 export interface BlobFilesParameters {
   dir: string
@@ -19,6 +23,8 @@ export interface BlobFilesParameters {
 export class BlobFiles {
   readonly #parameters: BlobFilesParameters
   readonly #sizes = new Map<Hash, number>()
+  readonly #fresh = new Map<Hash, Uint8Array>()
+  #freshBytes = 0
   #bytes = 0
 
   constructor(parameters: BlobFilesParameters) {
@@ -40,7 +46,7 @@ export class BlobFiles {
   }
 
   /**
-   * Keeps bytes: they are on the disk when this returns.
+   * Keeps bytes: they are on the disk when this returns. They must not change afterwards.
    *
    * @throws BlobFilesError `BLOB_STORE_FULL`; FileError
    */
@@ -59,6 +65,7 @@ export class BlobFiles {
     }
     await atomicWrite({ path: this.#path(contentHash), data, mode: 0o600 })
     this.#note(contentHash, data.length)
+    this.#keepFresh(contentHash, data)
     return contentHash
   }
 
@@ -69,6 +76,11 @@ export class BlobFiles {
    */
   async get(contentHash: Hash): Promise<Uint8Array | undefined> {
     if (!this.has(contentHash)) return undefined
+    const fresh = this.#fresh.get(contentHash)
+    if (fresh !== undefined) {
+      this.#forget(contentHash)
+      return fresh
+    }
     const data = await readFile(this.#path(contentHash))
     if (contentHashOf(data) === contentHash) return data
     throw new BlobFilesError({
@@ -80,6 +92,7 @@ export class BlobFiles {
   }
 
   async remove(contentHash: Hash): Promise<void> {
+    this.#forget(contentHash)
     await rm(this.#path(contentHash), { force: true })
     this.#bytes -= this.#sizes.get(contentHash) ?? 0
     this.#sizes.delete(contentHash)
@@ -88,6 +101,21 @@ export class BlobFiles {
   #note(contentHash: Hash, sizeBytes: number): void {
     this.#bytes += sizeBytes - (this.#sizes.get(contentHash) ?? 0)
     this.#sizes.set(contentHash, sizeBytes)
+  }
+
+  #keepFresh(contentHash: Hash, data: Uint8Array): void {
+    this.#forget(contentHash)
+    this.#fresh.set(contentHash, data)
+    this.#freshBytes += data.length
+    for (const oldest of this.#fresh.keys()) {
+      if (this.#freshBytes <= FRESH_BYTES) break
+      this.#forget(oldest)
+    }
+  }
+
+  #forget(contentHash: Hash): void {
+    this.#freshBytes -= this.#fresh.get(contentHash)?.length ?? 0
+    this.#fresh.delete(contentHash)
   }
 
   #path(contentHash: Hash): string {

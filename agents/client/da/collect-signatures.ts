@@ -2,7 +2,6 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { raceAbort } from '#kit/chain/abortable.ts'
 import type { EncodedBlob } from '#protocol/da/blob-codec.ts'
 import { meetsQuorum, type Quorum } from '#protocol/da/quorum.ts'
-import { encodeSlice, sliceBytes } from '#protocol/da/slice.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import type { Hash } from '#protocol/hex.ts'
 import { readBlob } from './blob-record.ts'
@@ -13,7 +12,8 @@ import { readQuorum } from './quorum-reader.ts'
 import type { RowSource } from './row-collector.ts'
 import { rowSources } from './row-sources.ts'
 import { SignatureBook } from './signature-book.ts'
-import { encodeUploadHead, UPLOAD_HEAD_BYTES } from './signer-wire.ts'
+import { encodeUploadHead } from './signer-wire.ts'
+import { sliceParts } from './slice-parts.ts'
 import type { SubmittedBlob } from './submit-blobs.ts'
 
 /** Signatures of at least two thirds of the stake, each verified. */
@@ -217,33 +217,17 @@ class Collection {
   async #upload(source: RowSource): Promise<Hash> {
     const { blob, submission, onEvent } = this.#parameters
     const { header, rowRoot, rlcRoot } = blob.commitment
-    const { firstRow, rowCount } = source
-    let lengthBytes = UPLOAD_HEAD_BYTES
-    for (let i = 0; i < rowCount; i++) lengthBytes += sliceBytes({ header, index: firstRow + i })
+    const head = encodeUploadHead({ sizeBytes: header.sizeBytes, rowRoot, rlcRoot, rlc: blob.rlc })
+    const { parts, lengthBytes, sent } = sliceParts({ ...source, blob, head })
     this.#totalBytes += lengthBytes
-    const parts = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
-      yield encodeUploadHead({ sizeBytes: header.sizeBytes, rowRoot, rlcRoot, rlc: blob.rlc })
-      // Small rows travel together: a write for each would cost more than the bytes.
-      let group: Uint8Array[] = []
-      let groupBytes = 0
-      for (let index = firstRow; index < firstRow + rowCount; index++) {
-        const pieces = encodeSlice(blob.slice(index))
-        group.push(...pieces)
-        groupBytes += pieces.reduce((sum, { length }) => sum + length, 0)
-        if (groupBytes < 128 * 1024) continue
-        yield Buffer.concat(group)
-        group = []
-        groupBytes = 0
-      }
-      if (groupBytes > 0) yield Buffer.concat(group)
-    }
     return source.http.upload(submission, {
       parts,
       lengthBytes,
       limitMs: this.#connection.limits.uploadTimeoutMs + (lengthBytes / UPLOAD_BYTES_PER_SECOND) * 1_000,
       signal: this.#signal,
-      onSent: (bytes) => {
-        this.#sentBytes += bytes
+      onPartSent: (part) => {
+        sent(part)
+        this.#sentBytes += part.length
         onEvent?.({ type: 'sending', doneBytes: this.#sentBytes, totalBytes: this.#totalBytes })
       },
     })

@@ -33,7 +33,8 @@ export interface SignerHttp {
       lengthBytes: number
       limitMs: number
       signal?: AbortSignal | undefined
-      onSent?: ((bytes: number) => void) | undefined
+      /** The bytes of this part have left. */
+      onPartSent?: ((part: Uint8Array) => void) | undefined
     },
   ): Promise<Hash>
   /** Rows `from` to `to` (not included) that the signer holds, as the bytes of the answer. Not verified. */
@@ -82,13 +83,13 @@ class Http implements SignerHttp {
   }
 
   async upload(blob: BlobAddress, options: Parameters<SignerHttp['upload']>[1]): Promise<Hash> {
-    const { parts, lengthBytes, limitMs, signal, onSent } = options
+    const { parts, lengthBytes, limitMs, signal, onPartSent } = options
     return this.#within(limitMs, signal, async (limit) => {
       const response = await this.#request({
         method: 'POST',
         path: pathOf(blob, '/rows'),
         headers: { 'content-type': 'application/octet-stream' },
-        body: { parts: parts(), lengthBytes, onPartSent: (part) => onSent?.(part.length) },
+        body: { parts: parts(), lengthBytes, ...(onPartSent === undefined ? {} : { onPartSent }) },
         signal: limit,
       })
       return (await this.#json(response, signedSchema, limit)).signature

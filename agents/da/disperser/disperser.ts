@@ -14,7 +14,7 @@ import type { BlobCommitment } from '#protocol/da/commitment.ts'
 import { MAX_BLOB_BYTES } from '#protocol/da/constants.ts'
 import { InvalidBlobError } from '#protocol/da/error.ts'
 import type { Hash } from '#protocol/hex.ts'
-import { type BlobFiles, contentHashOf } from '../blob-files.ts'
+import type { BlobFiles } from '../blob-files.ts'
 import { Batcher } from './batcher.ts'
 import type { DisperserConfig } from './config.ts'
 import { DisperserError } from './error.ts'
@@ -174,7 +174,7 @@ export class Disperser {
 
   async #bytesOf({ contentHash }: StoredRequest): Promise<Uint8Array> {
     const bytes = await this.#parameters.files.get(contentHash)
-    if (bytes !== undefined && contentHashOf(bytes) === contentHash) return bytes
+    if (bytes !== undefined) return bytes
     throw new PermanentJobError({
       code: 'BLOB_STORE_DAMAGED',
       message: 'the accepted bytes are gone from the disk',

@@ -1,5 +1,5 @@
 import { combinationScratchBytes, type Region, treeHashes } from '#kernels/erasure-pool.ts'
-import { COSETS, DATA_ROWS, HASH_BYTES, TOTAL_ROWS } from './constants.ts'
+import { COSETS, DATA_ROWS, HASH_BYTES, MAX_PATH_HASHES, TOTAL_ROWS } from './constants.ts'
 
 /** log2 of the data rows. */
 export const LOG2_DATA_ROWS = Math.log2(DATA_ROWS)
@@ -34,15 +34,18 @@ export function blobLayout(rowBytes: number): BlobLayout {
 
 /** The path of row `index`, from the levels of the tree over all rows. A copy. */
 export function pathOf({ index, levels }: { index: number; levels: Uint8Array }): Uint8Array {
-  const siblings: Uint8Array[] = []
-  let start = 0
+  // From Node's pool of small buffers: a path of its own memory for each of 3072 rows keeps the collector busy.
+  const { buffer, byteOffset } = Buffer.allocUnsafe(HASH_BYTES * MAX_PATH_HASHES)
+  const path = new Uint8Array(buffer, byteOffset, HASH_BYTES * MAX_PATH_HASHES)
+  let [filled, start] = [0, 0]
   for (let position = index, width = TOTAL_ROWS; width > 1; position >>= 1, width = Math.ceil(width / 2)) {
-    const sibling = position ^ 1
-    if (sibling < width)
-      siblings.push(levels.subarray(start + sibling * HASH_BYTES, start + (sibling + 1) * HASH_BYTES))
+    const sibling = start + (position ^ 1) * HASH_BYTES
     start += width * HASH_BYTES
+    if (sibling >= start) continue
+    path.set(levels.subarray(sibling, sibling + HASH_BYTES), filled)
+    filled += HASH_BYTES
   }
-  return new Uint8Array(Buffer.concat(siblings))
+  return path.subarray(0, filled)
 }
 
 /** A copy of `length` bytes at `offset` of a region. */

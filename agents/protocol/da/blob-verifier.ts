@@ -33,8 +33,11 @@ const CHUNK_BYTES = 16 * 1024 * 1024
 
 const PATH_BYTES = MAX_PATH_HASHES * HASH_BYTES
 
-/** Offset of the high bytes of the symbols in the smallest row. */
+/** In the smallest row the low bytes of its symbols come first, the high ones from here on. */
 const HIGH_BYTES = ROW_UNIT_BYTES / 2
+
+/** 16-bit symbols of a combination. */
+const SYMBOLS = COMBINATION_BYTES / 2
 
 /** See {@link RowVerifier}. */
 export class BlobRowVerifier implements RowVerifier {
@@ -189,16 +192,21 @@ async function extend({
 }): Promise<Uint8Array> {
   const { bytes } = region
   bytes.fill(0, 0, DATA_ROWS * ROW_UNIT_BYTES)
-  for (let at = 0; at < rlc.length; at++) bytes[spread(at)] = rlc[at] ?? 0
+  for (let at = 0, row = 0; at < rlc.length; row += ROW_UNIT_BYTES) {
+    for (let symbol = row; symbol < row + SYMBOLS; symbol++) {
+      bytes[symbol] = rlc[at++] ?? 0
+      bytes[symbol + HIGH_BYTES] = rlc[at++] ?? 0
+    }
+  }
   await pool.encode({ ...CODE, address: region.address, rowBytes: ROW_UNIT_BYTES })
-  return Uint8Array.from({ length: TOTAL_ROWS * COMBINATION_BYTES }, (_, at) => bytes[spread(at)] ?? 0)
-}
-
-/** Where byte `at` of the combinations goes: low bytes of the symbols at the start of the row, high bytes from 32 on. */
-function spread(at: number): number {
-  const row = Math.floor(at / COMBINATION_BYTES)
-  const byte = at % COMBINATION_BYTES
-  return row * ROW_UNIT_BYTES + (byte >> 1) + HIGH_BYTES * (byte & 1)
+  const all = new Uint8Array(TOTAL_ROWS * COMBINATION_BYTES)
+  for (let at = 0, row = 0; at < all.length; row += ROW_UNIT_BYTES) {
+    for (let symbol = row; symbol < row + SYMBOLS; symbol++) {
+      all[at++] = bytes[symbol] ?? 0
+      all[at++] = bytes[symbol + HIGH_BYTES] ?? 0
+    }
+  }
+  return all
 }
 
 /** Directions of the path of a row for the kernel: bit s for step s, the number of steps from bit 16 on. */

@@ -23,6 +23,15 @@ const { Fp, Fp2, Fp12, Fr } = bn254.fields
 const G1Curve = bn254.G1.Point
 const G2Curve = bn254.G2.Point
 
+type G2Point = InstanceType<typeof G2Curve>
+
+/**
+ * Points that were found to be in the group, by their coordinates. That check is a multiplication in G2, dearer than the
+ * rest of a sum of keys, and a quorum's keys are summed for every blob.
+ */
+const knownKeys = new Map<string, G2Point>()
+const MAX_KNOWN_KEYS = 1_024
+
 /** Bytes of an encoded point of G1: a signature. */
 export const G1_BYTES = 64
 
@@ -70,13 +79,16 @@ export function sign({ secret, digest }: { secret: bigint; digest: Hash }): G1 {
  * Some 25 ms on one core.
  */
 export function verify({ pk2, digest, signature }: { pk2: G2; digest: Hash; signature: G1 }): boolean {
+  return isValid({ key: () => toG2(pk2, 'pk2'), digest, signature })
+}
+
+function isValid({ key, digest, signature }: { key: () => G2Point; digest: Hash; signature: G1 }): boolean {
   try {
-    const key = toG2(pk2, 'pk2')
-    const point = toG1(signature, 'signature')
-    if (key.is0() || point.is0()) return false
+    const [g2, point] = [key(), toG1(signature, 'signature')]
+    if (g2.is0() || point.is0()) return false
     const product = bn254.pairingBatch([
       { g1: point.negate(), g2: G2Curve.BASE },
-      { g1: toG1(hashToG1(digest), 'hash'), g2: key },
+      { g1: toG1(hashToG1(digest), 'hash'), g2 },
     ])
     return Fp12.eql(product, Fp12.ONE)
   } catch (error) {
@@ -90,7 +102,7 @@ export function verify({ pk2, digest, signature }: { pk2: G2; digest: Hash; sign
  * proved, as `DASigners` does at registration.
  */
 export function verifyAggregate({ keys, digest, signature }: VerifyAggregateParameters): boolean {
-  return keys.length > 0 && verify({ pk2: aggregateG2(keys), digest, signature })
+  return keys.length > 0 && isValid({ key: () => sumG2(keys), digest, signature })
 }
 
 export interface VerifyAggregateParameters {
@@ -108,9 +120,13 @@ export function aggregateG1(points: readonly G1[]): G1 {
 
 /** @throws BlsError `BLS_POINT` if one of the points is not in the group. */
 export function aggregateG2(points: readonly G2[]): G2 {
+  return fromG2(sumG2(points))
+}
+
+function sumG2(points: readonly G2[]): G2Point {
   let sum = G2Curve.ZERO
   for (const point of points) sum = sum.add(toG2(point, 'point'))
-  return fromG2(sum)
+  return sum
 }
 
 /** Turns round the parts of the coordinates: from the order of {@link G2} to that of EIP-197 (`aggPkG2`), and back. */
@@ -148,8 +164,11 @@ function toG1({ X, Y }: G1, field: string) {
   return point
 }
 
-function toG2({ X, Y }: G2, field: string) {
+function toG2({ X, Y }: G2, field: string): G2Point {
   const parts = [...X, ...Y]
+  const name = parts.join()
+  const known = knownKeys.get(name)
+  if (known !== undefined) return known
   if (parts.every((part) => part === 0n)) return G2Curve.ZERO
   if (!parts.every((part) => Fp.isValid(part))) throw notAPoint(field, 'a coordinate is out of range')
   const point = G2Curve.fromAffine({ x: Fp2.create({ c0: X[0], c1: X[1] }), y: Fp2.create({ c0: Y[0], c1: Y[1] }) })
@@ -158,6 +177,8 @@ function toG2({ X, Y }: G2, field: string) {
   } catch (cause) {
     throw notAPoint(field, 'it is not in the group', cause)
   }
+  if (knownKeys.size >= MAX_KNOWN_KEYS) knownKeys.clear()
+  knownKeys.set(name, point)
   return point
 }
 

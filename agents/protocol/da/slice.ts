@@ -1,6 +1,6 @@
 import { WeightlessError } from '../error.ts'
 import type { BlobHeader } from './commitment.ts'
-import { HASH_BYTES, TOTAL_ROWS } from './constants.ts'
+import { DATA_ROWS, HASH_BYTES, MAX_BLOB_BYTES, MAX_PATH_HASHES, TOTAL_ROWS } from './constants.ts'
 import { rowPathHashes } from './row-proof.ts'
 
 /** One row with its path to the row root. */
@@ -17,6 +17,9 @@ const SLICE_VERSION = 1
 
 /** Bytes before the row: u8 version ‖ u32 index ‖ u32 length of the row. */
 const HEAD_BYTES = 9
+
+/** Bytes of the largest slice: a row of 32 KiB with 12 hashes. */
+export const MAX_SLICE_BYTES = HEAD_BYTES + MAX_BLOB_BYTES / DATA_ROWS + 1 + HASH_BYTES * MAX_PATH_HASHES
 
 export type InvalidSliceCode =
   | 'SLICE_VERSION'
@@ -52,6 +55,23 @@ export function encodeSlice({ index, data, path }: RowSlice): Uint8Array[] {
   return [head, data, Uint8Array.of(path.length / HASH_BYTES), path]
 }
 
+/**
+ * Writes the same at the start of `target`, which must have room for {@link sliceBytes}.
+ *
+ * @returns how many bytes
+ */
+export function writeSlice({ slice, target }: { slice: RowSlice; target: Uint8Array }): number {
+  const { index, data, path } = slice
+  const view = new DataView(target.buffer, target.byteOffset, target.length)
+  view.setUint8(0, SLICE_VERSION)
+  view.setUint32(1, index)
+  view.setUint32(5, data.length)
+  target.set(data, HEAD_BYTES)
+  view.setUint8(HEAD_BYTES + data.length, path.length / HASH_BYTES)
+  target.set(path, HEAD_BYTES + data.length + 1)
+  return HEAD_BYTES + data.length + 1 + path.length
+}
+
 /** Bytes of a slice of row `index` on the wire. */
 export function sliceBytes({ header, index }: { header: BlobHeader; index: number }): number {
   return HEAD_BYTES + header.rowBytes + 1 + HASH_BYTES * rowPathHashes(index)
@@ -73,6 +93,7 @@ export class SliceDecoder {
   readonly #header: BlobHeader
   readonly #maxSlices: number
   readonly #head = new Uint8Array(HEAD_BYTES)
+  readonly #free: ArrayBufferLike[] = []
   #headBytes = 0
   #slice: PartialSlice | undefined
   #count = 0
@@ -105,6 +126,11 @@ export class SliceDecoder {
     return done
   }
 
+  /** Takes slices back that nobody reads any more: their memory is used for the next ones. */
+  recycle(slices: readonly RowSlice[]): void {
+    for (const { data } of slices) this.#free.push(data.buffer)
+  }
+
   /** To be called after the last piece. @throws InvalidSliceError `SLICE_TRUNCATED` */
   end(): void {
     if (this.#slice === undefined && this.#headBytes === 0) return
@@ -130,7 +156,8 @@ export class SliceDecoder {
         details: { limit: this.#maxSlices },
       })
     }
-    return { index, filled: 0, bytes: new Uint8Array(rowBytes + 1 + HASH_BYTES * rowPathHashes(index)) }
+    const memory = this.#free.pop() ?? new ArrayBuffer(rowBytes + 1 + HASH_BYTES * MAX_PATH_HASHES)
+    return { index, filled: 0, bytes: new Uint8Array(memory, 0, rowBytes + 1 + HASH_BYTES * rowPathHashes(index)) }
   }
 
   #finish({ index, bytes }: PartialSlice): RowSlice {

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { blobHeader } from '#protocol/da/commitment.ts'
 import { rowPathHashes, sublineProof, verifyRowPath, verifySubline } from '#protocol/da/row-proof.ts'
-import { decodeSlices, encodeSlice, type RowSlice, SliceDecoder, sliceBytes } from '#protocol/da/slice.ts'
+import { decodeSlices, encodeSlice, type RowSlice, SliceDecoder, sliceBytes, writeSlice } from '#protocol/da/slice.ts'
 import { toHex } from '#protocol/hex.ts'
 import { auditPath, rowHash, tree } from './blob-twin.ts'
 
@@ -43,6 +43,37 @@ describe('slices on the wire', () => {
       }),
       { numRuns: 50 },
     )
+  })
+
+  it('are the same bytes when they are written in place', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 3071 }), fc.nat(100), (index, before) => {
+        const slice = sliceOf(index)
+        const target = new Uint8Array(before + sliceBytes({ header, index }) + 1)
+        const length = writeSlice({ slice, target: target.subarray(before) })
+        assert.deepEqual(target.subarray(before, before + length), join([slice]))
+        assert.equal(target.at(-1), 0)
+      }),
+    )
+  })
+
+  // Memory that is given back holds the next slices, never one that somebody still has.
+  it('may be given back once they are done with', () => {
+    const slices = Array.from({ length: 400 }, (_, i) => sliceOf((i * 977) % 3072))
+    const bytes = join(slices)
+    const decoder = new SliceDecoder({ header })
+    const memories = new Set<ArrayBufferLike>()
+    let at = 0
+    for (let from = 0; from < slices.length; from += 8) {
+      const end = at + slices.slice(from, from + 8).reduce((sum, { index }) => sum + sliceBytes({ header, index }), 0)
+      const got = decoder.push(bytes.subarray(at, end))
+      assert.deepEqual(got, slices.slice(from, from + 8))
+      for (const { data } of got) memories.add(data.buffer)
+      decoder.recycle(got)
+      at = end
+    }
+    decoder.end()
+    assert.equal(memories.size, 8)
   })
 
   it('are refused with a code for each thing that can be wrong, before anything is kept for them', () => {

@@ -1,6 +1,6 @@
 import { decodeUploadHead, UPLOAD_HEAD_BYTES, type UploadHead } from '#client/da/signer-wire.ts'
 import type { Logger } from '#kit/log.ts'
-import type { BlobCodec, RowVerifier } from '#protocol/da/blob-codec.ts'
+import type { BlobCodec } from '#protocol/da/blob-codec.ts'
 import { type BlobCommitment, type BlobHeader, blobCommitment, blobHeader } from '#protocol/da/commitment.ts'
 import { MAX_BLOB_BYTES, RLC_BYTES, TOTAL_ROWS } from '#protocol/da/constants.ts'
 import { type RowSlice, SliceDecoder, sliceBytes } from '#protocol/da/slice.ts'
@@ -66,13 +66,10 @@ export class Intake {
     const head = decodeUploadHead(await body.take(UPLOAD_HEAD_BYTES))
     const commitment = checkHead(key, submission, head)
     checkLength(body.lengthBytes, UPLOAD_HEAD_BYTES + uploadSliceBytes(own, commitment.header))
-    const signature = await this.#store({
-      key,
-      commitment,
-      rlc: head.rlc,
-      own,
-      slices: slicesOf(body, commitment, own.rowCount),
-    })
+    const decoder = new SliceDecoder({ header: commitment.header, maxSlices: own.rowCount })
+    const slices = slicesOf(body, decoder)
+    const done = (rows: readonly RowSlice[]) => decoder.recycle(rows)
+    const signature = await this.#store({ key, commitment, rlc: head.rlc, own, slices, done })
     log.info({ dataRoot: key.dataRoot, epoch: key.epoch, ...own }, 'rows stored and signed')
     return signature
   }
@@ -93,9 +90,11 @@ export class Intake {
     rlc: Uint8Array
     own: OwnRows
     slices: AsyncIterable<RowSlice[]>
+    /** Told of rows that are not needed any more. */
+    done?: (rows: readonly RowSlice[]) => void
   }): Promise<Uint8Array> {
     const { store, files, space, codec, sign, nowMs } = this.#parts
-    const { key, commitment, rlc, own, slices } = parameters
+    const { key, commitment, rlc, own, slices, done } = parameters
     const { rowRoot, rlcRoot, header } = commitment
     const extent = { ...own, rowBytes: header.rowBytes }
     const fileBytes = rowFileBytes(extent)
@@ -105,7 +104,12 @@ export class Intake {
       try {
         const writer = await files.create(key, extent, rlc)
         try {
-          await copyRows({ slices, own, verifier, rowBytes: header.rowBytes, append: (rows) => writer.append(rows) })
+          const take = async (rows: readonly RowSlice[]): Promise<void> => {
+            await verifier.verify(rows)
+            await writer.append(rows)
+            done?.(rows)
+          }
+          await copyRows({ slices, own, rowBytes: header.rowBytes, take })
           await writer.commit()
         } finally {
           await writer.discard()
@@ -173,15 +177,13 @@ export function uploadSliceBytes({ firstRow, rowCount }: OwnRows, header: BlobHe
 async function copyRows({
   slices,
   own,
-  verifier,
   rowBytes,
-  append,
+  take,
 }: {
   slices: AsyncIterable<RowSlice[]>
   own: OwnRows
-  verifier: RowVerifier
   rowBytes: number
-  append: (rows: readonly RowSlice[]) => Promise<void>
+  take: (rows: readonly RowSlice[]) => Promise<void>
 }): Promise<void> {
   const batchRows = Math.min(MAX_BATCH_ROWS, Math.max(1, Math.floor(BATCH_BYTES / rowBytes)))
   let batch: RowSlice[] = []
@@ -189,9 +191,7 @@ async function copyRows({
   const flush = async (): Promise<void> => {
     const rows = batch
     batch = []
-    if (rows.length === 0) return
-    await verifier.verify(rows)
-    await append(rows)
+    if (rows.length > 0) await take(rows)
   }
   for await (const group of slices) {
     for (const slice of group) {
@@ -205,12 +205,7 @@ async function copyRows({
   await flush()
 }
 
-async function* slicesOf(
-  body: UploadBody,
-  { header }: BlobCommitment,
-  maxSlices: number,
-): AsyncGenerator<RowSlice[], void, undefined> {
-  const decoder = new SliceDecoder({ header, maxSlices })
+async function* slicesOf(body: UploadBody, decoder: SliceDecoder): AsyncGenerator<RowSlice[], void, undefined> {
   for await (const piece of body.pieces()) {
     const slices = decoder.push(piece)
     if (slices.length > 0) yield slices
