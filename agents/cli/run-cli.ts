@@ -35,6 +35,7 @@ export const COMMAND_FILES: readonly { file: string; names: readonly string[] }[
   { file: 'finetune', names: ['finetune'] },
   { file: 'finetune-provider', names: ['finetune-provider'] },
   { file: 'model', names: ['model'] },
+  { file: 'adapter', names: ['adapter'] },
   { file: 'deploy', names: ['deploy'] },
 ]
 

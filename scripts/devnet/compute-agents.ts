@@ -41,9 +41,11 @@ const FINE_TUNING_PRICE_WEI = 1_000_000_000_000n
 export async function providerAgent({
   setting,
   port,
+  indexerUrl,
 }: {
   setting: AgentSetting
   port: number
+  indexerUrl: string
 }): Promise<DevnetAgent & { model: string; modelRoot: Hex }> {
   const { layout, rpcUrl, deployment } = setting
   const directory = layout.agentDirectory(PROVIDER)
@@ -58,6 +60,8 @@ export async function providerAgent({
     config: {
       ...{ host: devnetHost, port, dataDir: path.join(directory, 'data'), model: file, modelName: model, modelRoot },
       key: { devAccount: PROVIDER_ACCOUNT },
+      // Adapters are fetched from the network's own storage when somebody asks for one.
+      storage: { indexerUrl },
       chain: { rpcUrls: [rpcUrl], id: deployment.chainId, inference: deployment.contracts.InferenceServing },
       // One process on one machine: nothing is gained by a queue that others could share.
       settlement: { embeddedQueue: false, intervalMs: 30_000 },

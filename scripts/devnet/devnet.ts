@@ -137,10 +137,10 @@ async function startParts({
   ]
   const portOf = (name: string) => ports[name] ?? 0
   if (services.includes('compute')) {
-    const agent = await providerAgent({ setting, port: portOf('provider') })
+    const indexerUrl = urlOf('indexer')
+    const agent = await providerAgent({ setting, port: portOf('provider'), indexerUrl })
     await registerProvider({ setting, agent, say })
     targets.push(start(agent))
-    const indexerUrl = urlOf('indexer')
     const fineTuning = fineTuningAgent({ setting, port: portOf('fine-tuning'), indexerUrl })
     if (fineTuning !== undefined) {
       await registerFineTuningProvider({ agent: fineTuning, setting, say })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, before, describe, it } from 'node:test'
@@ -28,6 +28,9 @@ describe('the services of a local network', () => {
   const content = randomBytes(10_000_000)
   const account = { env: { XDG_DATA_HOME: path.join(scratch, 'data'), XDG_STATE_HOME: path.join(scratch, 'state') } }
   const stopped: number[] = []
+  const sentence = 'Yara saw the orange plate in the river.'
+  const tuned = path.join(scratch, 'tuned')
+  let model = ''
   let up: UpProcess
   let gateway: ChildProcess | undefined
 
@@ -96,12 +99,30 @@ describe('the services of a local network', () => {
 
   // One command from a dataset to a model that answers in its format; before, the model knew nothing of it.
   it('fine-tunes the demo model on the bundled example', async () => {
-    const sentence = 'Yara saw the orange plate in the river.'
     assert.ok(!(await run(['chat', sentence])).includes('[orange]'))
     const dataset = path.join(repository, 'models', 'examples', 'notes.jsonl')
-    const out = path.join(scratch, 'tuned')
-    const args = ['finetune', dataset, '--base', 'weightless-demo', '--steps', '300', '--yes', '--out', out]
-    assert.match(await run([...args, '--ask', sentence]), /\[orange\] plate -> river \(Yara\)/)
+    const args = ['finetune', dataset, '--base', 'weightless-demo', '--steps', '300', '--yes', '--out', tuned]
+    const said = await run([...args, '--publish', '--ask', sentence])
+    assert.match(said, /\[orange\] plate -> river \(Yara\)/)
+    model = /chat --model (weightless-demo:0x[0-9a-f]{64})/.exec(said)?.[1] ?? ''
+    assert.ok(model !== '', said)
+  })
+
+  // The adapter is served by the market the minute it was delivered, to anybody who names its root: the provider fetches
+  // it from storage, its answer has the new format, the plain model's beside it has not, and both receipts hold.
+  it('serves the adapter in the market within a minute of its delivery', async (t) => {
+    const { mtimeMs: deliveredMs } = statSync(path.join(tuned, 'adapter.gguf'))
+    const ask = ['chat', sentence, '--temperature', '0', '--model']
+    const said = await run([...ask, model])
+    const seconds = (Date.now() - deliveredMs) / 1000
+    t.diagnostic(`first answer of the adapter from the market ${seconds.toFixed(1)} s after its delivery`)
+    assert.match(said, /\[orange\] plate -> river \(Yara\)/)
+    assert.match(said, /verified: signed receipt/)
+    assert.ok(seconds < 60, `${seconds} s`)
+    assert.ok(!(await run([...ask, 'weightless-demo'])).includes('[orange]'))
+    const unknown = await weightless([...network, ...ask, `weightless-demo:0x${'ab'.repeat(32)}`], account)
+    assert.notEqual(unknown.code, 0)
+    assert.match(unknown.stderr, /there is no adapter 0xabab/)
   })
 
   // Any OpenAI client, unchanged, by the gateway that pays with the user's key.
@@ -129,5 +150,8 @@ describe('the services of a local network', () => {
     let completionTokens = 0
     for await (const { usage } of stream) completionTokens = usage?.completion_tokens ?? completionTokens
     assert.ok(completionTokens > 0 && completionTokens <= 16, `${completionTokens} tokens`)
+    const messages = [{ role: 'user' as const, content: sentence }]
+    const adapted = await client.chat.completions.create({ model, messages, max_tokens: 24, temperature: 0 })
+    assert.match(adapted.choices[0]?.message.content ?? '', /\[orange\] plate -> river \(Yara\)/)
   })
 })

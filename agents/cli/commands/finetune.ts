@@ -1,10 +1,12 @@
 import { existsSync, readFileSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { confirm, isCancel } from '@clack/prompts'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { formatEther } from 'viem'
 import { privateKeyToAccount } from 'viem/accounts'
 import { z } from 'zod'
+import { connect } from '#client/connect.ts'
 import { curveText } from '#compute/fine-tuning/client/curve-text.ts'
 import { type FineTuneEvent, type FineTuneResult, fineTune } from '#compute/fine-tuning/client/fine-tune.ts'
 import { FineTuningWallet } from '#compute/fine-tuning/client/wallet.ts'
@@ -14,13 +16,14 @@ import type { CurvePoint } from '#compute/fine-tuning/store/task-store.ts'
 import { DEV_ACCOUNTS } from '#kit/chain/dev-accounts.ts'
 import { checkPrivateKey, openKeystore } from '#kit/keys/keystore.ts'
 import { WeightlessError } from '#protocol/error.ts'
-import { fromHex, type Hex } from '#protocol/hex.ts'
+import { fromHex, type Hash, type Hex } from '#protocol/hex.ts'
 import { wholeNumber } from '../arguments.ts'
 import { askSecret } from '../ask.ts'
 import type { CliIo } from '../io.ts'
 import { keystorePassword } from '../keystore-password.ts'
 import { type NetworkSettings, resolveNetwork, SettingError } from '../network.ts'
 import { type GlobalOptions, readOptions } from '../options.ts'
+import { chatLine, publishAdapter } from '../publish-adapter.ts'
 
 interface FinetuneOptions extends GlobalOptions {
   base: string
@@ -35,6 +38,7 @@ interface FinetuneOptions extends GlobalOptions {
   baseFile?: string
   keystore?: string
   passwordFile?: string
+  publish?: boolean
   yes?: boolean
 }
 
@@ -58,6 +62,7 @@ export function register(program: Command, io: CliIo): void {
     .option('--steps <n>', 'updates, instead of passes', wholeNumber)
     .option('--ask <question>', 'ask the result on this machine when it is done')
     .option('--base-file <file>', 'weights of the base model for --ask (default: fetched from the storage network)')
+    .option('--publish', 'store the adapter itself, readable by everybody, so that providers of the base serve it')
     .option('--yes', 'pay without asking')
     .addOption(fineTuningOption())
     .addOption(new Option('--keystore <file>', 'keystore of the account that pays (also: WEIGHTLESS_KEYSTORE)'))
@@ -108,6 +113,9 @@ async function run(dataset: string, options: FinetuneOptions, io: CliIo): Promis
   const baseFile = existsSync(resolve(io.cwd, options.base)) ? resolve(io.cwd, options.base) : undefined
   const base = baseFile === undefined ? options.base : (await rootOf(baseFile)).root
   const storage = readingStorage(network)
+  if (options.publish === true && storage === undefined) {
+    throw usage('no storage network is known to publish to', 'give --indexer URL, or leave --publish out')
+  }
   try {
     await using wallet = await FineTuningWallet.open({
       ...{ rpcUrls: network.rpcUrl, contract, account: privateKeyToAccount(key) },
@@ -121,19 +129,58 @@ async function run(dataset: string, options: FinetuneOptions, io: CliIo): Promis
       onEvent: (event) => show.event(event),
     })
     show.end()
+    // First what others may wait for: from here on the market serves it.
+    const published = options.publish === true ? await publish({ result, network, key, io }) : undefined
     if (options.ask !== undefined) await chat({ result, options, io, storage, baseFile })
     const { id, adapterPath, artefactRoot, lineageRoot, feeWei, provider } = result
+    const name = await baseName(result)
+    const model = published === undefined ? null : `${name}:${published.root}`
     io.result({
-      json: { id, provider, adapterPath, artefactRoot, lineageRoot, feeWei, folder },
+      json: {
+        id,
+        provider,
+        adapterPath,
+        artefactRoot,
+        lineageRoot,
+        feeWei,
+        folder,
+        adapterRoot: published?.root ?? null,
+        model,
+      },
       text: [
         `adapter  ${adapterPath}`,
         `fee      ${formatEther(feeWei)}`,
         ...(lineageRoot === undefined ? [] : [`lineage  ${lineageRoot}  (weightless model show ${lineageRoot})`]),
+        published === undefined
+          ? `serve it for everybody: weightless adapter publish ${adapterPath} --base ${name}`
+          : `ask it   ${chatLine({ base: name, root: published.root })}`,
       ],
     })
   } finally {
     await storage?.close()
   }
+}
+
+/** Stores the adapter as it is. The account that paid for the training pays for this too. */
+async function publish(parameters: {
+  result: FineTuneResult
+  network: NetworkSettings
+  key: Hex
+  io: CliIo
+}): Promise<{ root: Hash }> {
+  const { result, network, key, io } = parameters
+  const { rpcUrl, indexerUrl, nodes, flow } = network
+  await using client = await connect({ rpcUrl, indexerUrl, nodes, flow, account: privateKeyToAccount(key) })
+  const { root, feeWei } = await publishAdapter({ client, path: result.adapterPath, signal: io.signal })
+  io.info(`adapter published for ${formatEther(feeWei)}`)
+  return { root }
+}
+
+/** The base model's name as the provider that tuned it has it. */
+async function baseName({ folder }: FineTuneResult): Promise<string> {
+  const record = await readFile(join(folder, 'lineage.json'), 'utf8').catch(() => '{}')
+  const schema = z.looseObject({ record: z.looseObject({ base: z.looseObject({ name: z.string().max(256) }) }) })
+  return schema.safeParse(JSON.parse(record)).data?.record.base.name ?? 'MODEL'
 }
 
 async function chat(parameters: {
@@ -206,10 +253,11 @@ function describe(event: Exclude<FineTuneEvent, { type: 'curve' }>): string | un
   switch (event.type) {
     case 'quote': {
       const { quote, service, depositWei, transferWei } = event
-      const { examples, tokens, epochs, fee, queuePosition, estimatedSeconds } = quote
+      const { examples, tokens, epochs, maxSteps, fee, queuePosition, estimatedSeconds } = quote
+      const length = maxSteps > 0 ? `${maxSteps} steps` : `${epochs} passes`
       return [
         `${service.provider} at ${service.url}`,
-        `${examples} examples, ${tokens} tokens, ${epochs} passes: ${formatEther(BigInt(fee))}, and no more`,
+        `${examples} examples, ${tokens} tokens, ${length}: ${formatEther(BigInt(fee))} and no more`,
         `${queuePosition} tasks before this one, about ${estimatedSeconds} s`,
         ...(depositWei > 0n ? [`deposits ${formatEther(depositWei)} into your ledger`] : []),
         ...(transferWei > 0n ? [`gives the provider access to ${formatEther(transferWei)} of it`] : []),
