@@ -5,7 +5,6 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { z } from 'zod'
 import type { AttestationKind } from '#compute/attestation/attestor.ts'
-import { taskFeeWei } from '#protocol/compute/fine-tuning/fee.ts'
 import { parseCreateTask, parseTrainingParameters } from '#protocol/compute/fine-tuning/task.ts'
 import {
   artefactDownloadDigest,
@@ -26,7 +25,7 @@ import type { BaseModels } from './models.ts'
 import type { TaskRow, TaskStore } from './store/task-store.ts'
 import { estimateSeconds } from './task-view.ts'
 import type { Pipeline } from './work/pipeline.ts'
-import { prepareDataset } from './work/prepare.ts'
+import { priceTask } from './work/price.ts'
 import { recipeOf, taskFiles } from './work/train.ts'
 
 export interface TaskServiceParts {
@@ -52,8 +51,13 @@ const quoteSchema = z.object({
 /** What a task would cost. Fees in wei as text. */
 export interface TaskQuote {
   examples: number
+  /** Of the dataset, once through. */
   tokens: number
   epochs: number
+  /** -1 for none. */
+  maxSteps: number
+  /** What is paid for: tokens times passes, or those of the steps. */
+  trainedTokens: number
   pricePerToken: string
   fee: string
   queuePosition: number
@@ -113,27 +117,22 @@ export class TaskService {
   async quote(user: Hex, body: unknown): Promise<TaskQuote> {
     const { models, datasets, chain, config, store } = this.parts
     const { datasetHash, preTrainedModelHash, trainingParams } = parse(quoteSchema, body)
-    const { num_train_epochs: epochs } = parseTrainingParameters(trainingParams)
+    const { num_train_epochs: epochs, max_steps: maxSteps } = parseTrainingParameters(trainingParams)
     const model = models.byHash(preTrainedModelHash)
-    recipeOf({ params: trainingParams, model })
     return await this.#limited(async () => {
       const folder = await mkdtemp(join(config.dataDir, 'quote-'))
       try {
         const hash = datasetHash.toLowerCase() as Hash
         const from = await datasets.find({ user, hash, to: join(folder, 'fetched.jsonl') })
-        const { examples, tokens } = await prepareDataset({
-          ...{ basePath: model.path, from, to: join(folder, 'dataset.jsonl') },
-          ...{ maxBytes: config.limits.datasetBytes, limitMs: config.limits.prepareMs },
+        const price = await priceTask({
+          ...{ config, chain, model, params: trainingParams, from, to: join(folder, 'dataset.jsonl') },
         })
-        const pricePerTokenWei = (await chain.service())?.pricePerTokenWei ?? 0n
-        const { coefficientMilli } = model
-        const feeWei = taskFeeWei({
-          ...{ tokens, epochs, pricePerTokenWei, storageFeeWei: config.fees.storageWei, coefficientMilli },
-        })
+        const { examples, tokens, trainedTokens, pricePerTokenWei, feeWei } = price
         const ahead = store.inProgress('Init', 'SettingUp', 'SetUp', 'Training')
-        const own = { tokens, params: trainingParams, step: 0, steps: 0 }
+        const own = { trainedTokens, step: 0, steps: 0 }
         return {
-          ...{ examples, tokens, epochs, pricePerToken: String(pricePerTokenWei), fee: String(feeWei) },
+          ...{ examples, tokens, epochs, maxSteps, trainedTokens },
+          ...{ pricePerToken: String(pricePerTokenWei), fee: String(feeWei) },
           ...{ queuePosition: ahead.length, estimatedSeconds: estimateSeconds({ tasks: [...ahead, own], store }) },
         }
       } finally {

@@ -45,20 +45,15 @@ export function publicView(task: TaskRow): TaskView {
 
 /** Seconds until the last of some tasks is trained, by the speed measured last. */
 export function estimateSeconds(parameters: {
-  tasks: readonly Pick<TaskRow, 'tokens' | 'params' | 'step' | 'steps'>[]
+  tasks: readonly Pick<TaskRow, 'trainedTokens' | 'step' | 'steps'>[]
   store: TaskStore
 }): number {
   const { tasks, store } = parameters
   const speed = store.figure('tokensPerSecond') ?? FIRST_SPEED
   let seconds = 0
-  for (const { tokens, params, step, steps } of tasks) {
+  for (const { trainedTokens, step, steps } of tasks) {
     const left = steps > 0 ? 1 - step / steps : 1
-    seconds += (tokens * epochsOf(params) * left) / speed
+    seconds += (trainedTokens * left) / speed
   }
   return Math.ceil(seconds)
-}
-
-function epochsOf(params: string): number {
-  const { num_train_epochs: epochs } = JSON.parse(params) as { num_train_epochs?: number }
-  return epochs ?? 1
 }

@@ -135,7 +135,8 @@ describe('from a dataset to an adapter', () => {
     assert.equal(readFileSync(result.adapterPath).subarray(0, 4).toString(), 'GGUF')
     const quote = events.find((event) => event.type === 'quote')
     assert.equal(quote?.type === 'quote' ? BigInt(quote.quote.fee) : 0n, result.feeWei)
-    assert.equal(result.feeWei % PRICE_WEI, 0n)
+    const trained = quote?.type === 'quote' ? quote.quote.trainedTokens : 0
+    assert.equal(result.feeWei, BigInt(trained) * PRICE_WEI)
     const steps = events.flatMap((event) => (event.type === 'curve' ? event.points.map(({ step }) => step) : []))
     assert.deepEqual(steps, [1, 2, 3, 4])
     const user = market.account(2)
@@ -321,6 +322,26 @@ describe('what goes wrong costs nothing', () => {
   })
 })
 
+// What is quoted follows what is trained: a task that ends before its first pass costs less than the pass, one that goes on
+// beyond it costs more, and a pass costs the tokens of the dataset.
+test('steps are priced by what they train on', async () => {
+  const api = apiOf(market.account(2))
+  const text = Array.from({ length: 12 }, (_, i) => `${line(['red', 'green', 'blue'][i % 3] ?? '')}\n`).join('')
+  const datasetHash = await api.sendDataset(Buffer.from(text))
+  const [model] = await api.models()
+  const quote = async (maxSteps: number) =>
+    await api.quote({
+      ...{ datasetHash, preTrainedModelHash: (model?.hash ?? '0x') as Hash },
+      trainingParams: parameters({ max_steps: maxSteps }),
+    })
+  const [pass, one, many] = [await quote(-1), await quote(1), await quote(40)]
+  assert.equal(pass.trainedTokens, pass.tokens)
+  for (const each of [pass, one, many]) assert.equal(BigInt(each.fee), BigInt(each.trainedTokens) * PRICE_WEI)
+  assert.ok(one.trainedTokens < pass.tokens && one.trainedTokens > 0)
+  assert.ok(many.trainedTokens > 4 * pass.tokens)
+  assert.ok(Math.abs(many.trainedTokens - 40 * one.trainedTokens) <= 40)
+})
+
 test('unknown tasks and models are told', async () => {
   const api = apiOf(market.account(2))
   await assert.rejects(api.task(randomUUID()), hasCode('TASK_UNKNOWN'))
@@ -367,7 +388,7 @@ describe('the command line', () => {
     const path = dataset(['red', 'green', 'blue', 'red'].map((c) => `${line(c)}\n`).join(''))
     const options = ['--base', market.model.path, '--steps', '3', '--out', 'tuned', '--yes', '--ask', 'What colour?']
     const { stdout, stderr } = await weightless('finetune', path, ...options, ...network())
-    assert.match(stderr, /4 examples, \d+ tokens, 3 passes/)
+    assert.match(stderr, /4 examples, \d+ tokens, 3 steps: 0\.\d+ and no more/)
     assert.match(stderr, /step \d+ {2}loss/)
     assert.match(stderr, /acknowledged/)
     assert.match(stdout, /adapter {2}.*tuned\/adapter.gguf/)

@@ -15,7 +15,7 @@ import {
   verifyArtefactSignature,
 } from '#protocol/compute/fine-tuning/artefact.ts'
 import { FineTuningFormatError } from '#protocol/compute/fine-tuning/error.ts'
-import { taskFeeWei } from '#protocol/compute/fine-tuning/fee.ts'
+import { taskFeeWei, trainedTokens } from '#protocol/compute/fine-tuning/fee.ts'
 import { decodeLineage, encodeLineage, type Lineage, signLineage } from '#protocol/compute/fine-tuning/lineage.ts'
 import { parseCreateTask, parseTrainingParameters } from '#protocol/compute/fine-tuning/task.ts'
 import { fromHex, type Hex } from '#protocol/hex.ts'
@@ -122,11 +122,20 @@ describe('tasks', () => {
     }
   })
 
-  // The fee is the tokens of all passes at the price, rounded up, and the storage.
+  // The fee is the tokens that are trained on at the price, rounded up, and the storage.
   test('cost what their tokens cost', () => {
-    const common = { tokens: 1_001, epochs: 3, pricePerTokenWei: 7n, storageFeeWei: 11n }
-    assert.equal(taskFeeWei(common), 1_001n * 3n * 7n + 11n)
+    const common = { trainedTokens: 3_003, pricePerTokenWei: 7n, storageFeeWei: 11n }
+    assert.equal(taskFeeWei(common), 3_003n * 7n + 11n)
     assert.equal(taskFeeWei({ ...common, coefficientMilli: 1 }), 22n + 11n)
+  })
+
+  // Passes count whole; steps count the rows that they take, so that ending early costs less and going on costs more.
+  test('count passes, or steps where they are named', () => {
+    const common = { tokens: 1_001, rows: 20, epochs: 3, rowsPerStep: 4, maxSteps: -1 }
+    assert.equal(trainedTokens(common), 3 * 1_001)
+    assert.equal(trainedTokens({ ...common, maxSteps: 15 }), 3 * 1_001, '15 steps are the same three passes')
+    assert.equal(trainedTokens({ ...common, maxSteps: 1 }), Math.ceil((4 / 20) * 1_001))
+    assert.equal(trainedTokens({ ...common, maxSteps: 1_000_000 }), 200_000 * 1_001)
   })
 })
 

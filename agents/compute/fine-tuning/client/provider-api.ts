@@ -26,7 +26,14 @@ const MAX_ANSWER_BYTES = 8 * 2 ** 20
 const TOKEN_MS = 3_600_000
 
 const quoteSchema = z.object({
-  ...{ examples: z.number(), tokens: z.number(), epochs: z.number(), pricePerToken: z.string().regex(/^\d+$/) },
+  ...{
+    examples: z.number(),
+    tokens: z.number(),
+    epochs: z.number(),
+    maxSteps: z.number(),
+    trainedTokens: z.number(),
+    pricePerToken: z.string().regex(/^\d+$/),
+  },
   ...{ fee: z.string().regex(/^\d+$/), queuePosition: z.number(), estimatedSeconds: z.number() },
 })
 const providerSchema = z.object({

@@ -52,4 +52,5 @@ export const migrations: readonly string[] = [
   ) strict, without rowid;
   create table figure (name text primary key, value real not null) strict, without rowid;
   `,
+  'alter table task add column trained_tokens integer not null default 0',
 ]

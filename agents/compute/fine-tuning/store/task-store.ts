@@ -43,7 +43,10 @@ export interface TaskRow {
   createdAtMs: number
   updatedAtMs: number
   feeWei: bigint
+  /** Of the dataset, once through. */
   tokens: number
+  /** What is paid for. */
+  trainedTokens: number
   examples: number
   crashes: number
   step: number
@@ -272,13 +275,32 @@ export class TaskStore {
 /** What of a task is set by its jobs. */
 type TaskFacts = Pick<
   TaskRow,
-  | ('feeWei' | 'tokens' | 'examples' | 'crashes' | 'step' | 'steps' | 'figures' | 'secret' | 'artefactRoot')
+  | (
+      | 'feeWei'
+      | 'tokens'
+      | 'trainedTokens'
+      | 'examples'
+      | 'crashes'
+      | 'step'
+      | 'steps'
+      | 'figures'
+      | 'secret'
+      | 'artefactRoot'
+    )
   | ('artefactKind' | 'artefactBytes' | 'lineageRoot' | 'deliverIndex' | 'deliveredAtMs' | 'settleTryAtMs')
   | ('settleError' | 'outcome' | 'held')
 >
 
 const COLUMNS: Readonly<Record<keyof TaskFacts, string>> = {
-  ...{ feeWei: 'fee', tokens: 'tokens', examples: 'examples', crashes: 'crashes', step: 'step', steps: 'steps' },
+  ...{
+    feeWei: 'fee',
+    tokens: 'tokens',
+    trainedTokens: 'trained_tokens',
+    examples: 'examples',
+    crashes: 'crashes',
+    step: 'step',
+    steps: 'steps',
+  },
   ...{ figures: 'result', secret: 'secret', artefactRoot: 'artefact_root', artefactKind: 'artefact_kind' },
   ...{ artefactBytes: 'artefact_bytes', lineageRoot: 'lineage_root', deliverIndex: 'deliver_index' },
   ...{ deliveredAtMs: 'delivered_at', settleTryAtMs: 'settle_try_at', settleError: 'settle_error' },
@@ -300,6 +322,7 @@ interface StoredTask {
   updated_at: number
   fee: string
   tokens: number
+  trained_tokens: number
   examples: number
   crashes: number
   step: number
@@ -325,7 +348,12 @@ function rowOf(row: StoredTask): TaskRow {
     ...{ params: row.params, modelHash: row.model_hash, nonce: BigInt(row.nonce), progress: row.progress },
     terms: row.terms === null ? undefined : (JSON.parse(row.terms) as StoredTerms),
     ...{ createdAtMs: Number(row.created_at), updatedAtMs: Number(row.updated_at), feeWei: BigInt(row.fee) },
-    ...{ tokens: Number(row.tokens), examples: Number(row.examples), crashes: Number(row.crashes) },
+    ...{
+      tokens: Number(row.tokens),
+      trainedTokens: Number(row.trained_tokens),
+      examples: Number(row.examples),
+      crashes: Number(row.crashes),
+    },
     ...{ step: Number(row.step), steps: Number(row.steps) },
     failure: row.failure === null ? undefined : (JSON.parse(row.failure) as TaskFailure),
     figures: row.result === null ? undefined : (JSON.parse(row.result) as TrainingFigures),

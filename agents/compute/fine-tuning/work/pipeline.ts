@@ -4,9 +4,7 @@ import { TrainerError } from '#compute/trainer/error.ts'
 import type { Logger } from '#kit/log.ts'
 import { type JobWorker, openQueue, PermanentJobError, type Queue } from '#kit/queue/queue.ts'
 import { FineTuningFormatError } from '#protocol/compute/fine-tuning/error.ts'
-import { taskFeeWei } from '#protocol/compute/fine-tuning/fee.ts'
 import type { Lineage } from '#protocol/compute/fine-tuning/lineage.ts'
-import { parseTrainingParameters } from '#protocol/compute/fine-tuning/task.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import { type FineTuningChain, revertName } from '../chain/fine-tuning-chain.ts'
 import type { FineTuningConfig } from '../config.ts'
@@ -16,7 +14,7 @@ import type { BaseModels } from '../models.ts'
 import type { ArtefactStorage } from '../storage.ts'
 import type { TaskRow, TaskStore } from '../store/task-store.ts'
 import { deliverTask } from './deliver.ts'
-import { prepareDataset } from './prepare.ts'
+import { priceTask } from './price.ts'
 import { type TaskFiles, taskFiles, trainTask } from './train.ts'
 
 export interface PipelineParameters {
@@ -166,21 +164,14 @@ export class Pipeline {
     const files = this.#files(id)
     await mkdir(files.folder, { recursive: true, mode: 0o700 })
     const from = await datasets.find({ user, hash: task.datasetHash, to: files.fetched, signal })
-    const { examples, tokens } = await prepareDataset({
-      ...{ basePath: model.path, from, to: files.dataset, signal },
-      ...{ maxBytes: config.limits.datasetBytes, limitMs: config.limits.prepareMs },
+    const { examples, tokens, trainedTokens, feeWei } = await priceTask({
+      ...{ config, chain, model, params: task.params, from, to: files.dataset, signal },
     })
-    const service = await chain.service()
-    const feeWei = taskFeeWei({
-      ...{
-        tokens,
-        epochs: parseTrainingParameters(task.params).num_train_epochs,
-        storageFeeWei: config.fees.storageWei,
-      },
-      ...{ pricePerTokenWei: service?.pricePerTokenWei ?? 0n, coefficientMilli: model.coefficientMilli },
-    })
-    store.update(id, { feeWei, tokens, examples })
-    store.addLine(id, `dataset: ${examples} examples, ${tokens} tokens; fee ${feeWei} wei`)
+    store.update(id, { feeWei, tokens, trainedTokens, examples })
+    store.addLine(
+      id,
+      `dataset: ${examples} examples, ${tokens} tokens; ${trainedTokens} to train on; fee ${feeWei} wei`,
+    )
     await this.#checkMoney({ ...task, feeWei })
     if (store.advance(id, ['SettingUp'], 'SetUp')) await this.#add('train', id)
   }

@@ -5,6 +5,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { readBaseModel } from '#compute/trainer/base-model.ts'
 import { exampleEncoder } from '#compute/trainer/chat-format.ts'
 import { datasetLimits, readDataset } from '#compute/trainer/dataset.ts'
+import { packRows, rowTokensFor, type TokenExample } from '#compute/trainer/packing.ts'
 import { parseRecipe } from '#compute/trainer/recipe.ts'
 import { fileSource } from '#kit/files.ts'
 import { WeightlessError } from '#protocol/error.ts'
@@ -24,12 +25,16 @@ async function prepare(request: Extract<PrepareRequest, { kind: 'prepare' }>): P
   await using source = await fileSource(basePath)
   const head = await readGgufHead(source)
   const encoder = exampleEncoder(new Tokenizer(readVocabulary(head)))
-  const rowTokens = readLlamaConfig(head).context
-  let tokens = 0
-  for (const example of examples) {
-    for (const piece of encoder.encode(example, { promptWeight: 0, rowTokens })) tokens += piece.tokens.length
-  }
-  return { examples: examples.length, tokens }
+  const { context } = readLlamaConfig(head)
+  // As the trainer does it; which rows they fill depends a little on the order, so it is one that quote and task share.
+  const longest = Math.min(request.rowTokens ?? context, context)
+  const pieces: TokenExample[] = examples.flatMap((each) =>
+    encoder.encode(each, { promptWeight: 0, rowTokens: longest }),
+  )
+  const rowTokens = request.rowTokens ?? Math.min(context, rowTokensFor(pieces))
+  const { count: rows } = packRows({ examples: pieces, rowTokens, seed: 0 })
+  const tokens = pieces.reduce((sum, piece) => sum + piece.tokens.length, 0)
+  return { examples: examples.length, tokens, rows }
 }
 
 /** One line for each line, so that errors name the user's line. */

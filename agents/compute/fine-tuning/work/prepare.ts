@@ -6,12 +6,14 @@ export interface PreparedDataset {
   examples: number
   /** Once through, prompts counted. */
   tokens: number
+  /** Rows that they fill, several examples in each. */
+  rows: number
 }
 
 /** What the thread is asked. */
 export type PrepareRequest =
   | { kind: 'inspect'; path: string; recipe: Record<string, unknown>; own: boolean }
-  | { kind: 'prepare'; basePath: string; from: string; to: string; maxBytes: number }
+  | { kind: 'prepare'; basePath: string; from: string; to: string; maxBytes: number; rowTokens?: number | undefined }
 
 /** What it answers. */
 export type PrepareAnswer =
@@ -42,12 +44,14 @@ export async function prepareDataset(parameters: {
   from: string
   to: string
   maxBytes: number
+  /** Length of a row; default as the trainer chooses it. */
+  rowTokens?: number | undefined
   limitMs: number
   signal?: AbortSignal | undefined
 }): Promise<PreparedDataset> {
   const { limitMs, signal, ...rest } = parameters
   const value = await ask({ kind: 'prepare', ...rest }, { limitMs, signal })
-  return value ?? { examples: 0, tokens: 0 }
+  return value ?? { examples: 0, tokens: 0, rows: 0 }
 }
 
 function ask(
