@@ -18,6 +18,8 @@ export interface DaConnectionParameters {
     signers: Address
     /** DAEntrance: payment, certificates, sampling. */
     entrance: Address
+    /** DispersalAccounts: what users hold with dispersers. Needed for that alone. */
+    accounts?: Address | undefined
   }
   /** Pays for blobs and sends certificates. Reading needs none. */
   account?: LocalAccount | undefined
@@ -76,7 +78,11 @@ const DEFAULT_LIMITS: DaLimits = {
 
 /** What every action works with: connections made on first use and kept until `close`. */
 export interface DaConnection {
-  readonly contracts: { readonly signers: Address; readonly entrance: Address }
+  readonly contracts: {
+    readonly signers: Address
+    readonly entrance: Address
+    readonly accounts: Address | undefined
+  }
   readonly account: LocalAccount | undefined
   readonly startBlock: number
   readonly confirmations: number
@@ -121,6 +127,7 @@ export function openDaConnection(parameters: DaConnectionParameters): DaConnecti
     contracts: {
       signers: contracts.signers.toLowerCase() as Address,
       entrance: contracts.entrance.toLowerCase() as Address,
+      accounts: contracts.accounts?.toLowerCase() as Address | undefined,
     },
     account,
     startBlock: parameters.startBlock ?? 0,

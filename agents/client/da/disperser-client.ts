@@ -1,11 +1,24 @@
-import { credentials, type GrpcObject, loadPackageDefinition, type ServiceClientConstructor } from '@grpc/grpc-js'
+import {
+  credentials,
+  type GrpcObject,
+  loadPackageDefinition,
+  Metadata,
+  type ServiceClientConstructor,
+} from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
 import { DISPERSER_PROTO_FILE } from '#protocol/da/disperser-proto.ts'
+
+export interface CallOptions {
+  /** Default 60 s. */
+  timeoutMs?: number | undefined
+  /** `x-weightless-voucher`, where blobs are paid for. */
+  metadata?: Metadata | undefined
+}
 
 /** Calls of a disperser's gRPC service. Errors are those of gRPC, with the disperser's words in `details`. */
 export interface DisperserClient {
   /** One call: `DisperseBlob`, `GetBlobStatus`, `RetrieveBlob`. Names and types are those of `disperser.proto`. */
-  call(method: string, request: object, options?: { timeoutMs?: number }): Promise<Record<string, unknown>>
+  call(method: string, request: object, options?: CallOptions): Promise<Record<string, unknown>>
   close(): void
 }
 
@@ -28,14 +41,15 @@ export function openDisperserClient(address: string): DisperserClient {
     'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
   })
   return {
-    call: (method, request, { timeoutMs = 60_000 } = {}) =>
+    call: (method, request, { timeoutMs = 60_000, metadata = new Metadata() } = {}) =>
       new Promise((resolve, reject) => {
         const call = client[method]?.bind(client) as (
           request: object,
+          metadata: Metadata,
           options: { deadline: number },
           callback: (error: Error | null, reply: Record<string, unknown>) => void,
         ) => void
-        call(request, { deadline: Date.now() + timeoutMs }, (error, reply) => {
+        call(request, metadata, { deadline: Date.now() + timeoutMs }, (error, reply) => {
           if (error === null) resolve(reply)
           else reject(error)
         })

@@ -98,6 +98,9 @@ export class BlobUnavailableError extends WeightlessError {
 /** The contract did not take what was sent. Code `ENTRANCE_REFUSED`; `details.errorName`. */
 export class EntranceRefusedError extends WeightlessError {}
 
+/** The contract of users' accounts did not take what was sent. Code `ACCOUNTS_REFUSED`; `details.errorName`. */
+export class AccountsRefusedError extends WeightlessError {}
+
 /** A setting that an action needs is missing. Code `SETTING_MISSING`. */
 export class DaSettingError extends WeightlessError {
   constructor({ setting, purpose }: { setting: string; purpose: string }) {

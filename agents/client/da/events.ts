@@ -1,12 +1,15 @@
 import type { Hash } from '#protocol/hex.ts'
 
+/** What a transaction of this client is for. */
+export type CallPurpose = 'submit' | 'confirm' | 'deposit' | 'request-withdrawal' | 'withdraw' | 'claim'
+
 /** What a blob's dispersal or retrieval is doing. */
 export type DaEvent =
   | { type: 'encoded'; dataRoot: Hash; sizeBytes: number; rowBytes: number }
   /** The chain or the journal knows the blob already: nothing is paid. */
   | { type: 'found'; dataRoot: Hash; epoch: number; confirmed: boolean }
   | { type: 'fee'; feeWei: bigint; blobs: number }
-  | { type: 'transaction-sent'; purpose: 'submit' | 'confirm'; txHash: Hash }
+  | { type: 'transaction-sent'; purpose: CallPurpose; txHash: Hash }
   | { type: 'submitted'; dataRoot: Hash; epoch: number; txHash: Hash; block: number }
   | { type: 'waiting'; for: 'receipt' | 'depth'; reason: string; waitedMs: number }
   | { type: 'sending'; doneBytes: number; totalBytes: number }

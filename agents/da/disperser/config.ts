@@ -3,6 +3,11 @@ import { devAccount } from '#kit/config/sections.ts'
 import { configAddress, configBytes, configDurationMs, configListen, configUrl } from '#kit/config/values.ts'
 import { LOG_LEVELS } from '#kit/log.ts'
 
+const wei = z
+  .union([z.bigint(), z.number().int().min(0).max(Number.MAX_SAFE_INTEGER), z.string().regex(/^\d{1,30}$/)])
+  .transform((value) => BigInt(value))
+  .meta({ type: 'wei' })
+
 /** Every setting of a disperser. In a file: TOML tables; in the environment `WEIGHTLESS_DISPERSER_CHAIN_RPC_URLS` … */
 export const disperserConfigSchema = z.object({
   data: z
@@ -48,6 +53,44 @@ export const disperserConfigSchema = z.object({
     .max(1_000_000)
     .optional()
     .describe('Epochs that blobs are paid for. Unset: the shortest the contract takes'),
+  fees: z
+    .object({
+      accounts: configAddress()
+        .optional()
+        .describe('Address of the DispersalAccounts contract, where users deposit. Unset: blobs are free'),
+      mode: z
+        .enum(['required', 'optional', 'free'])
+        .default('required')
+        .describe(
+          'Whether blobs need a voucher of their user: required; optional (who sends none pays nothing, as clients of 0G’s protocol do); free (vouchers are not looked at)',
+        ),
+      marginBps: z
+        .number()
+        .int()
+        .min(0)
+        .max(1_000_000)
+        .default(1_000)
+        .describe('Added to what the chain asks for a blob, in hundredths of a percent of it'),
+      gasFeeWei: wei.default(0n).describe('Added for each blob, for the disperser’s gas, wei'),
+      minVoucherLifetimeMs: configDurationMs({ min: 60_000 })
+        .default(3_600_000)
+        .describe('Vouchers that end sooner are refused'),
+      claimIntervalMs: configDurationMs({ min: 100 })
+        .default(60_000)
+        .describe('How often it is looked what to claim; much shorter than the contract’s lock time'),
+      earnOverGas: z
+        .number()
+        .min(1)
+        .max(1_000)
+        .default(10)
+        .describe(
+          'A claim waits until it brings so many times its gas, unless it is about to be withdrawn or to expire',
+        ),
+      maxUnclaimedMs: configDurationMs({ min: 1_000 })
+        .default(7 * 86_400_000)
+        .describe('After this a claim need only be worth its gas'),
+    })
+    .prefault({}),
   jobs: z
     .object({
       queueUrl: z

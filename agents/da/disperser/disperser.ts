@@ -5,7 +5,6 @@ import { type Certificate, type ConfirmBlobsParameters, confirmBlobs } from '#cl
 import type { DaConnection } from '#client/da/connection.ts'
 import { type DisperseStages, disperseEncoded } from '#client/da/disperse.ts'
 import { DaSettingError, reasonOf } from '#client/da/errors.ts'
-import { quoteBlob } from '#client/da/quote.ts'
 import { retrieve } from '#client/da/retrieve.ts'
 import { MAX_BATCH, type SubmittedBlob, submitBlobs } from '#client/da/submit-blobs.ts'
 import type { Logger } from '#kit/log.ts'
@@ -14,10 +13,12 @@ import type { BlobCommitment } from '#protocol/da/commitment.ts'
 import { MAX_BLOB_BYTES } from '#protocol/da/constants.ts'
 import { InvalidBlobError } from '#protocol/da/error.ts'
 import type { Hash } from '#protocol/hex.ts'
-import type { BlobFiles } from '../blob-files.ts'
+import { type BlobFiles, contentHashOf } from '../blob-files.ts'
 import { Batcher } from './batcher.ts'
 import type { DisperserConfig } from './config.ts'
 import { DisperserError } from './error.ts'
+import type { Charge, FeeBook } from './fees/fee-book.ts'
+import type { FeeDesk } from './fees/fee-desk.ts'
 import type { RequestState, RequestStore, StoredRequest } from './request-store.ts'
 
 /** What a job is told; the rest is in the store. */
@@ -28,12 +29,19 @@ export interface DisperserParameters {
   store: RequestStore
   files: BlobFiles
   queue: Queue<DisperseJob, null>
+  desk: FeeDesk
+  book: FeeBook
   config: Pick<DisperserConfig, 'chain' | 'data' | 'jobs' | 'retentionEpochs'>
   log: Logger
   signal: AbortSignal
   now?: (() => number) | undefined
   onChange?: ((state: RequestState, request: StoredRequest) => void) | undefined
+  /** Told between any two steps that leave a trace: for tests that end the process there. */
+  onStep?: ((step: DisperserStep) => void) | undefined
 }
+
+/** What has just been done for good. */
+export type DisperserStep = 'kept' | 'accepted' | 'queued' | 'paid' | 'signed' | 'certified' | 'confirmed' | 'final'
 
 /** Requests looked at in one step. */
 const PAGE = 256
@@ -65,7 +73,19 @@ export class Disperser {
       run: confirm,
       runAlone: async (blob) => one(await confirm([blob])),
     })
-    this.#stages = { submit: (blob) => submissions.add(blob), confirm: (blob) => confirmations.add(blob) }
+    this.#stages = {
+      submit: async (blob) => {
+        const submitted = await submissions.add(blob)
+        this.#step('paid')
+        return submitted
+      },
+      confirm: async (blob) => {
+        this.#step('signed')
+        const certificate = await confirmations.add(blob)
+        this.#step('certified')
+        return certificate
+      },
+    }
   }
 
   /** Begins to work, with what an earlier run left first. */
@@ -86,10 +106,12 @@ export class Disperser {
   /**
    * Takes a blob; when this returns it is on the disk and will be worked on.
    *
-   * @throws DisperserError `BLOB_SIZE`; BlobFilesError `BLOB_STORE_FULL`
+   * @param voucher the user's voucher as it came, where blobs are paid for
+   * @throws DisperserError `BLOB_SIZE`, `VOUCHER_MISSING`, `VOUCHER_INSUFFICIENT`, `DEPOSIT_INSUFFICIENT`;
+   * DispersalVoucherError; BlobFilesError `BLOB_STORE_FULL`
    */
-  async accept(data: Uint8Array): Promise<StoredRequest> {
-    const { store, files } = this.#parameters
+  async accept(data: Uint8Array, { voucher }: { voucher?: string | undefined } = {}): Promise<StoredRequest> {
+    const { store, files, desk } = this.#parameters
     if (data.length < 1 || data.length > MAX_BLOB_BYTES) {
       throw new DisperserError({
         code: 'BLOB_SIZE',
@@ -98,11 +120,20 @@ export class Disperser {
         details: { field: 'data', sizeBytes: data.length, limit: MAX_BLOB_BYTES },
       })
     }
+    const offer = await desk.offer({ sizeBytes: data.length, header: voucher })
+    // Before it takes space, and again in the step that takes the money.
+    if (offer !== undefined) desk.check(offer, contentHashOf(data))
     const contentHash = await files.put(data)
+    this.#step('kept')
     const nowMs = this.#now()
     const id = `${contentHash.slice(2)}-${nowMs.toString(16)}${randomBytes(4).toString('hex')}`
-    store.add({ id, contentHash, sizeBytes: data.length, nowMs })
+    store.database.transaction(() => {
+      const charge = offer === undefined ? undefined : desk.take(offer, contentHash)
+      store.add({ id, contentHash, sizeBytes: data.length, charge, nowMs })
+    })
+    this.#step('accepted')
     await this.#enqueue(id)
+    this.#step('queued')
     return this.request(id)
   }
 
@@ -135,11 +166,9 @@ export class Disperser {
     return (await retrieve(connection, { dataRoot, epoch, quorumId, signal })).data
   }
 
-  /** What a blob of this size would cost the disperser, wei. */
-  async quote(sizeBytes: number): Promise<{ feeWei: bigint; retentionEpochs: number | undefined }> {
-    const { connection, config } = this.#parameters
-    const { retentionEpochs } = config
-    return { feeWei: (await quoteBlob(connection, { sizeBytes, retentionEpochs })).feeWei, retentionEpochs }
+  /** What the user of a request pays for it; undefined where it is free. */
+  chargeOf({ charge }: StoredRequest): Charge | undefined {
+    return charge === undefined ? undefined : this.#parameters.book.charge(charge)
   }
 
   async #enqueue(id: string): Promise<void> {
@@ -236,10 +265,26 @@ export class Disperser {
   }
 
   #change(id: string, changes: Partial<Omit<StoredRequest, 'id'>>): void {
-    const { store, onChange } = this.#parameters
-    store.update(id, changes, this.#now())
-    const request = store.get(id)
+    const { store, book, onChange } = this.#parameters
+    // The state and what it means for the charge: both or neither.
+    const request = store.database.transaction(() => {
+      store.update(id, changes, this.#now())
+      const changed = store.get(id)
+      if (changed?.charge !== undefined && changes.state === 'final') book.settle(changed.charge, this.#now())
+      if (changed?.charge !== undefined && changes.state === 'failed') book.release(changed.charge, this.#now())
+      return changed
+    })
+    if (changes.state === 'confirmed' || changes.state === 'final') this.#step(changes.state)
     if (changes.state !== undefined && request !== undefined) onChange?.(changes.state, request)
+  }
+
+  /** Requests by their state. */
+  counts(): Record<RequestState, number> {
+    return this.#parameters.store.counts()
+  }
+
+  #step(step: DisperserStep): void {
+    this.#parameters.onStep?.(step)
   }
 
   /** The epoch now, for `/healthz`: it shows that the chain answers. */

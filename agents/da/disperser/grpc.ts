@@ -1,6 +1,7 @@
 import {
   type GrpcObject,
   loadPackageDefinition,
+  type Metadata,
   Server,
   ServerCredentials,
   type ServiceClientConstructor,
@@ -9,6 +10,7 @@ import {
 } from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
 import type { Logger } from '#kit/log.ts'
+import { DISPERSAL_VOUCHER_HEADER } from '#protocol/da/dispersal-voucher.ts'
 import { DISPERSER_PROTO_FILE } from '#protocol/da/disperser-proto.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import { toHex } from '#protocol/hex.ts'
@@ -35,12 +37,20 @@ const CODES: Record<string, status> = {
   BLOB_EXPIRED: status.NOT_FOUND,
   BLOB_UNAVAILABLE: status.UNAVAILABLE,
   CHAIN_UNREACHABLE: status.UNAVAILABLE,
+  VOUCHER_MISSING: status.FAILED_PRECONDITION,
+  VOUCHER_FORMAT: status.INVALID_ARGUMENT,
+  VOUCHER_FOREIGN: status.INVALID_ARGUMENT,
+  VOUCHER_SIGNATURE: status.INVALID_ARGUMENT,
+  VOUCHER_EXPIRED: status.FAILED_PRECONDITION,
+  VOUCHER_INSUFFICIENT: status.FAILED_PRECONDITION,
+  DEPOSIT_INSUFFICIENT: status.FAILED_PRECONDITION,
   BLOB_STORE_FULL: status.RESOURCE_EXHAUSTED,
   DISPERSER_CLOSED: status.UNAVAILABLE,
 }
 
 interface GrpcCall {
   request: Record<string, unknown>
+  metadata: Metadata
 }
 type Callback = (error: Partial<ServiceError> | null, reply?: object) => void
 
@@ -71,8 +81,9 @@ export function createGrpcServer({
     'grpc.max_concurrent_streams': maxCalls,
   })
   const answer =
-    (handle: (request: Record<string, unknown>) => Promise<object>) => (call: GrpcCall, callback: Callback) => {
-      handle(call.request).then(
+    (handle: (request: Record<string, unknown>, metadata: Metadata) => Promise<object>) =>
+    (call: GrpcCall, callback: Callback) => {
+      handle(call.request, call.metadata).then(
         (reply) => callback(null, reply),
         (error: unknown) => {
           const code = error instanceof WeightlessError ? (CODES[error.code] ?? status.INTERNAL) : status.INTERNAL
@@ -82,8 +93,9 @@ export function createGrpcServer({
       )
     }
   server.addService(serviceOf(), {
-    DisperseBlob: answer(async ({ data }) => {
-      const { id } = await disperser.accept(asBytes(data, 'data'))
+    DisperseBlob: answer(async ({ data }, metadata) => {
+      const [voucher] = metadata.get(DISPERSAL_VOUCHER_HEADER.toLowerCase()).map(String)
+      const { id } = await disperser.accept(asBytes(data, 'data'), { voucher })
       return { result: 'PROCESSING', request_id: Buffer.from(id, 'ascii') }
     }),
     GetBlobStatus: answer(async ({ request_id }) => {

@@ -2,15 +2,27 @@ import type { FastifyInstance } from 'fastify'
 import { z } from 'zod'
 import { HttpError } from '#kit/http/http-error.ts'
 import { MAX_BLOB_BYTES } from '#protocol/da/constants.ts'
+import { DISPERSAL_VOUCHER_HEADER } from '#protocol/da/dispersal-voucher.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import type { Hash } from '#protocol/hex.ts'
 import type { Disperser } from './disperser.ts'
+import type { ClaimJob } from './fees/claim-job.ts'
+import type { FeeBook } from './fees/fee-book.ts'
+import type { BlobQuote, FeeDesk, PaymentTerms } from './fees/fee-desk.ts'
 import type { StoredRequest } from './request-store.ts'
 
 /** HTTP status by error code. */
 const STATUS: Record<string, number> = {
   BLOB_SIZE: 413,
   REQUEST_INVALID: 400,
+  VOUCHER_FORMAT: 400,
+  VOUCHER_FOREIGN: 400,
+  VOUCHER_SIGNATURE: 403,
+  VOUCHER_MISSING: 402,
+  VOUCHER_EXPIRED: 402,
+  VOUCHER_INSUFFICIENT: 402,
+  DEPOSIT_INSUFFICIENT: 402,
+  ENTRANCE_REFUSED: 400,
   REQUEST_UNKNOWN: 404,
   BLOB_UNKNOWN: 404,
   BLOB_EXPIRED: 410,
@@ -28,22 +40,43 @@ const rootParams = z.object({
 })
 const count = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
 const retrieveQuery = z.object({ epoch: count.optional(), quorum: count.optional() })
-const quoteQuery = z.object({ sizeBytes: count })
+const quoteQuery = z
+  .object({ size: count.optional(), sizeBytes: count.optional() })
+  .transform(({ size, sizeBytes }) => size ?? sizeBytes)
+  .refine((sizeBytes) => sizeBytes !== undefined, { path: ['size'], message: 'is missing: give the bytes of the blob' })
+  .transform((sizeBytes) => ({ sizeBytes: sizeBytes ?? 0 }))
+const userParams = z.object({
+  user: z
+    .string()
+    .regex(/^0x[0-9a-fA-F]{40}$/, 'expected an address')
+    .transform((text) => text.toLowerCase() as Hash),
+})
 
 /**
  * What gRPC offers, over plain HTTP:
  *
- * - `POST /v1/blobs` (application/octet-stream) → 202 with the request; `GET /v1/blobs/{id}` tells how it stands
+ * - `POST /v1/blobs` (application/octet-stream) → 202 with the request; `GET /v1/blobs/{id}` tells how it stands.
+ *   Where blobs are paid for: with `X-Weightless-Voucher`; a voucher that does not do is refused with 402
  * - `GET /v1/data/{dataRoot}?epoch&quorum` gives the bytes, verified
- * - `GET /v1/quote?sizeBytes` tells the fee, wei
+ * - `GET /v1/quote?size` tells the fee, wei, and how it is paid
+ * - `GET /v1/accounts/{user}` tells how a user stands here; `GET /v1/status` what was charged and claimed
  */
 export function registerDisperserRoutes({
   app,
   disperser,
+  desk,
+  book,
+  claims,
+  address,
   maxUploads,
 }: {
   app: FastifyInstance
   disperser: Disperser
+  desk: FeeDesk
+  book: FeeBook
+  claims: ClaimJob | undefined
+  /** The disperser's account. */
+  address: Hash
   maxUploads: number
 }): void {
   let uploads = 0
@@ -66,13 +99,15 @@ export function registerDisperserRoutes({
       },
       async (request, reply) => {
         const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0)
-        return reply.status(202).send(requestJson(await asHttp(disperser.accept(body))))
+        const voucher = headerOf(request.headers[DISPERSAL_VOUCHER_HEADER.toLowerCase()])
+        const accepted = await asHttp(disperser.accept(body, { voucher }))
+        return reply.status(202).send(requestJson(accepted, disperser))
       },
     )
   })
   app.get('/v1/blobs/:id', async (request) => {
     const { id } = z.object({ id: z.string().max(200) }).parse(request.params)
-    return requestJson(await asHttp(Promise.resolve().then(() => disperser.request(id))))
+    return requestJson(await asHttp(Promise.resolve().then(() => disperser.request(id))), disperser)
   })
   app.get('/v1/data/:root', async (request, reply) => {
     const { root } = parse(rootParams, request.params)
@@ -82,17 +117,57 @@ export function registerDisperserRoutes({
   })
   app.get('/v1/quote', async (request) => {
     const { sizeBytes } = parse(quoteQuery, request.query)
-    const { feeWei, retentionEpochs } = await asHttp(disperser.quote(sizeBytes))
-    return { sizeBytes, feeWei: feeWei.toString(), retentionEpochs: retentionEpochs ?? null }
+    const [quote, terms] = await asHttp(Promise.all([desk.quote(sizeBytes), desk.terms()]))
+    return quoteJson(quote, terms)
+  })
+  app.get('/v1/accounts/:user', async (request) => {
+    const { user } = parse(userParams, request.params)
+    if (desk.mode === 'free') throw new HttpError({ ...freeHere(), statusCode: 404 })
+    const account = await asHttp(desk.account(user))
+    const standing = book.standing(user, account.claimedWei)
+    const { balanceWei, claimedWei, withdrawingWei, unlockAtS } = account
+    return {
+      ...{ user, disperser: address, balanceWei: String(balanceWei), claimedWei: String(claimedWei) },
+      ...{ withdrawingWei: String(withdrawingWei), unlockAtS },
+      ...{ chargedWei: String(standing.chargedWei), reservedWei: String(standing.reservedWei) },
+      freeWei: String(desk.freeWei(account, standing)),
+    }
+  })
+  app.get('/v1/status', async () => {
+    const { payers, reservedWei, chargedWei, claimedWei } = book.totals()
+    const fees = {
+      ...{ mode: desk.mode, payers, reservedWei: String(reservedWei), chargedWei: String(chargedWei) },
+      ...{ claimedWei: String(claimedWei), lastError: claims?.lastError ?? null },
+    }
+    return { disperser: address, requests: disperser.counts(), fees }
   })
 }
 
 /** A request as it is told: no bytes, no paths. */
-function requestJson(request: StoredRequest): object {
+function requestJson(request: StoredRequest, disperser: Disperser): object {
   const { id, state, sizeBytes, acceptedAtMs, dataRoot, epoch, quorumId, expiryEpoch, block, feeWei, error } = request
   const { submitTx, confirmTx } = request
   const facts = { dataRoot, epoch, quorumId, expiryEpoch, submitTx, confirmTx, block, feeWei, error }
-  return { requestId: id, state, sizeBytes, acceptedAtMs, ...facts }
+  const charged = disperser.chargeOf(request)
+  const charge =
+    charged === undefined ? null : { user: charged.user, feeWei: String(charged.feeWei), state: charged.state }
+  return { requestId: id, state, sizeBytes, acceptedAtMs, ...facts, charge }
+}
+
+function quoteJson(quote: BlobQuote, terms: PaymentTerms | undefined): object {
+  const { sizeBytes, retentionEpochs, chainFeeWei, serviceFeeWei, totalWei } = quote
+  return {
+    ...{ sizeBytes, retentionEpochs, chainFeeWei: String(chainFeeWei), serviceFeeWei: String(serviceFeeWei) },
+    ...{ totalWei: String(totalWei), payment: terms ?? null },
+  }
+}
+
+function headerOf(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? value[0] : value
+}
+
+function freeHere(): { code: string; message: string; fix: string } {
+  return { code: 'ACCOUNT_UNKNOWN', message: 'blobs are free here: there are no accounts', fix: 'send no voucher' }
 }
 
 function parse<T>(schema: z.ZodType<T>, value: unknown): T {

@@ -6,9 +6,13 @@ import { createHttpServer, type HealthReport } from '#kit/http/server.ts'
 import type { Logger } from '#kit/log.ts'
 import { createMetrics, type Metrics } from '#kit/metrics.ts'
 import { openQueue } from '#kit/queue/queue.ts'
+import type { Hash } from '#protocol/hex.ts'
 import { BlobFiles } from '../blob-files.ts'
 import type { DisperserConfig } from './config.ts'
-import { type DisperseJob, Disperser } from './disperser.ts'
+import { type DisperseJob, Disperser, type DisperserStep } from './disperser.ts'
+import { ClaimJob } from './fees/claim-job.ts'
+import { FeeBook } from './fees/fee-book.ts'
+import { FeeDesk } from './fees/fee-desk.ts'
 import { createGrpcServer } from './grpc.ts'
 import { registerDisperserRoutes } from './http.ts'
 import { RequestStore } from './request-store.ts'
@@ -27,6 +31,8 @@ export interface DisperserContext {
   /** `QUEUE_URL` of the environment, where the configuration names no queue. */
   queueUrl?: string | undefined
   metrics?: Metrics | undefined
+  /** For tests that end the process between two steps. */
+  onStep?: ((step: DisperserStep | 'claiming' | 'claimed') => void) | undefined
 }
 
 /** A disperser that serves. */
@@ -36,6 +42,9 @@ export interface RunningDisperser {
   /** gRPC, as `host:port`. */
   readonly grpcAddress: string
   readonly disperser: Disperser
+  readonly book: FeeBook
+  /** Undefined where blobs are free. */
+  readonly claims: ClaimJob | undefined
   close(): Promise<void>
 }
 
@@ -69,7 +78,7 @@ async function assemble(
   const connection = openDaConnection({
     rpcUrl: config.chain.rpcUrls,
     chainId: config.chain.id,
-    contracts: { signers: config.chain.signers, entrance: config.chain.entrance },
+    contracts: { signers: config.chain.signers, entrance: config.chain.entrance, accounts: config.fees.accounts },
     account,
     startBlock: config.chain.startBlock,
     journalDir: join(dir, 'payments'),
@@ -85,8 +94,18 @@ async function assemble(
     log,
   })
   stack.defer('queue', () => queue.close())
+  const address = account.address.toLowerCase() as Hash
+  const book = new FeeBook({ database: store.database, disperser: address })
+  const desk = new FeeDesk({ connection, book, disperser: address, config, now: Date.now })
+  const claims =
+    config.fees.accounts === undefined
+      ? undefined
+      : new ClaimJob({
+          ...{ connection, book, disperser: address, config, log, onStep: context.onStep },
+          ...{ now: Date.now, signal: ending.signal },
+        })
   const disperser = new Disperser({
-    ...{ connection, store, files, queue, config, log },
+    ...{ connection, store, files, queue, desk, book, config, log, onStep: context.onStep },
     signal: ending.signal,
     onChange: (state, request) => {
       changes.inc({ state })
@@ -111,18 +130,23 @@ async function assemble(
     bodyLimitBytes: 2 ** 20,
     ...(rateLimitPerMinute > 0 ? { rateLimit: { requests: rateLimitPerMinute, windowMs: 60_000 } } : {}),
   })
-  registerDisperserRoutes({ app: server.app, disperser, maxUploads })
+  registerDisperserRoutes({ app: server.app, disperser, desk, book, claims, address, maxUploads })
   stack.defer('http', () => server.close())
   const grpc = createGrpcServer({ disperser, ...config.listenGrpc, maxCalls: maxUploads, log })
   stack.defer('grpc', () => grpc.close())
   const { url } = await server.listen()
   const { host, port } = await grpc.listen()
   await disperser.start()
+  // Also where blobs are free by now: what was charged before is still claimed.
+  const claiming = claims?.run()
+  stack.defer('claims', async () => claiming)
   log.info({ url, grpc: `${host}:${port}`, account: account.address, queue: queue.backend }, 'the disperser serves')
   return {
     url,
     grpcAddress: `${host}:${port}`,
     disperser,
+    book,
+    claims,
     close: async () => {
       ending.abort()
       await stack.close()

@@ -92,12 +92,16 @@ test('disperses, tells and retrieves by gRPC', async () => {
 // The same over HTTP, with the fee quoted before and told after.
 test('disperses and retrieves by HTTP', async () => {
   const data = seededBytes(2, 70_000)
-  const quote = (await (await fetch(`${running.url}/v1/quote?sizeBytes=70000`)).json()) as { feeWei: string }
+  const quote = (await (await fetch(`${running.url}/v1/quote?size=70000`)).json()) as Record<string, unknown>
   const { status: accepted, json } = await postBlob(data)
   assert.equal(accepted, 202)
   await until('confirmation', async () => (await httpState(String(json.requestId))).state === 'confirmed')
   const request = await httpState(String(json.requestId))
-  assert.equal(request.feeWei, quote.feeWei)
+  assert.equal(request.feeWei, quote.chainFeeWei)
+  // Nobody is charged where no contract is given.
+  assert.equal(quote.totalWei, '0')
+  assert.equal(quote.payment, null)
+  assert.equal(request.charge, null)
   const response = await fetch(`${running.url}/v1/data/${request.dataRoot}`)
   assert.deepEqual(Buffer.from(await response.arrayBuffer()), Buffer.from(data))
 })
@@ -147,7 +151,8 @@ test('refuses bad input with a typed error', async () => {
   assert.equal((await postBlob(new Uint8Array(2 ** 25 + 1))).status, 413)
   assert.equal((await fetch(`${running.url}/v1/blobs/none`)).status, 404)
   assert.equal((await fetch(`${running.url}/v1/data/0x12`)).status, 400)
-  assert.equal((await fetch(`${running.url}/v1/quote?sizeBytes=x`)).status, 400)
+  assert.equal((await fetch(`${running.url}/v1/quote?size=x`)).status, 400)
+  assert.equal((await fetch(`${running.url}/v1/quote`)).status, 400)
 })
 
 // An accepted blob survives the end of the process at once after: it is confirmed by the next run, and paid once.

@@ -14,7 +14,17 @@ export const DISPERSER_ACCOUNT = 9
 /** Starts a disperser on a test network; `name` is its folder. */
 export async function openDisperser(
   net: DaNet,
-  { name = 'disperser', jobs, data }: { name?: string } & Pick<DisperserConfigInput, 'jobs' | 'data'> = {},
+  {
+    name = 'disperser',
+    jobs,
+    data,
+    fees,
+    accountIndex = DISPERSER_ACCOUNT,
+    confirmations = 3,
+  }: { name?: string; accountIndex?: number; confirmations?: number } & Pick<
+    DisperserConfigInput,
+    'jobs' | 'data' | 'fees'
+  > = {},
 ): Promise<RunningDisperser> {
   const config = disperserConfigSchema.parse({
     data: { dir: join(net.folder, name), minFreeBytes: 0, ...data },
@@ -24,13 +34,14 @@ export async function openDisperser(
       signers: net.contracts.signers,
       entrance: net.contracts.entrance,
       startBlock: net.contracts.block,
-      confirmations: 3,
+      confirmations,
       pollIntervalMs: 100,
     },
     jobs: { batchMs: 50, ...jobs },
+    fees: { claimIntervalMs: 200, ...fees },
     listen: '127.0.0.1:0',
     listenGrpc: '127.0.0.1:0',
   })
   const log = process.env.DA_TEST_LOG ? createLog({ name, level: 'debug' }) : silentLog()
-  return startDisperser(config, { log, account: accountOf(DISPERSER_ACCOUNT) })
+  return startDisperser(config, { log, account: accountOf(accountIndex) })
 }
