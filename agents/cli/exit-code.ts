@@ -23,6 +23,7 @@ const CODES: ReadonlyMap<string, number> = new Map([
     'SETTING_MISSING',
     'SETTING_INVALID',
     'NETWORK_UNKNOWN',
+    'KV_STREAM',
     'SIGNER_MISSING',
     'PASSWORD_MISSING',
   ]),
@@ -34,6 +35,7 @@ const CODES: ReadonlyMap<string, number> = new Map([
     'BLOB_UNKNOWN',
     'BLOB_EXPIRED',
     'RECEIPT_UNKNOWN',
+    'KV_KEY_UNKNOWN',
   ]),
   ...group(EXIT_CODE.funds, ['INSUFFICIENT_FUNDS']),
   ...group(EXIT_CODE.network, [
@@ -50,6 +52,7 @@ const CODES: ReadonlyMap<string, number> = new Map([
     'PROVIDER_UNREACHABLE',
     'PROVIDER_TIMEOUT',
     'PROVIDER_BUSY',
+    'KV_UNREACHABLE',
   ]),
 ])
 
@@ -67,7 +70,7 @@ export const EXIT_CODE_HELP = `Exit codes:
   0    done
   1    failed
   2    wrong usage or settings
-  3    root, file, blob or receipt not found
+  3    root, file, blob, key or receipt not found
   4    not enough funds
   5    chain, indexer, nodes, signers or providers not reachable, or not enough of them
   130  interrupted by Ctrl-C (143 by SIGTERM); run the same command again to resume`

@@ -14,12 +14,20 @@ export interface NetworkSettings {
   indexerUrl: string | undefined
   nodes: readonly string[]
   flow: `0x${string}` | undefined
+  /** Key-value node. */
+  kvUrl: string | undefined
   keystore: string | undefined
   passwordFile: string | undefined
   /** The `.weightless/devnet.json` in use, if any. */
   devnet: { path: string; chainId: number } | undefined
   /** For each setting: `--rpc`, `WEIGHTLESS_RPC_URL`, a file's path. */
   origin: Readonly<Record<string, string>>
+}
+
+/** The flags that say where: those of every command, and those of some. */
+export interface NetworkOptions extends GlobalOptions {
+  /** `--kv` of the key-value commands. */
+  kv?: string
 }
 
 /** A setting is missing or wrong. Codes `SETTING_INVALID`, `NETWORK_UNKNOWN`. */
@@ -42,6 +50,7 @@ const layerSchema = z.object({
   indexerUrl: url.optional(),
   nodes: listOf(url).optional(),
   flow: address.optional(),
+  kvUrl: url.optional(),
   keystore: z.string().min(1).optional(),
   passwordFile: z.string().min(1).optional(),
 })
@@ -54,6 +63,7 @@ const devnetSchema = z.object({
   indexerUrl: url.optional(),
   nodes: z.array(z.object({ url })).default([]),
   contracts: z.looseObject({ Flow: address }),
+  kvUrl: url.optional(),
 })
 
 const ENVIRONMENT: Readonly<Record<string, string>> = {
@@ -61,6 +71,7 @@ const ENVIRONMENT: Readonly<Record<string, string>> = {
   indexerUrl: 'WEIGHTLESS_INDEXER_URL',
   nodes: 'WEIGHTLESS_NODES',
   flow: 'WEIGHTLESS_FLOW',
+  kvUrl: 'WEIGHTLESS_KEYVALUE_URL',
   keystore: 'WEIGHTLESS_KEYSTORE',
   passwordFile: 'WEIGHTLESS_KEYSTORE_PASSWORD_FILE',
 }
@@ -72,14 +83,16 @@ const ENVIRONMENT: Readonly<Record<string, string>> = {
  *
  * @throws SettingError naming the setting, where it is set and what is wrong
  */
-export function resolveNetwork({ io, options }: { io: CliIo; options: GlobalOptions }): NetworkSettings {
+export function resolveNetwork({ io, options }: { io: CliIo; options: NetworkOptions }): NetworkSettings {
   const layers: { layer: Layer; origin: (key: string) => string }[] = []
-  const flags = { rpcUrl: options.rpc, indexerUrl: options.indexer, nodes: options.node, flow: options.flow }
+  const { rpc: rpcUrl, indexer: indexerUrl, node: nodes, flow, kv: kvUrl } = options
+  const flags = { rpcUrl, indexerUrl, nodes, flow, kvUrl }
   const flagNames: Record<string, string> = {
     rpcUrl: '--rpc',
     indexerUrl: '--indexer',
     nodes: '--node',
     flow: '--flow',
+    kvUrl: '--kv',
   }
   layers.push({ layer: parseLayer(flags, (key) => flagNames[key] ?? key), origin: (key) => flagNames[key] ?? key })
   const fromEnv = Object.fromEntries(Object.entries(ENVIRONMENT).map(([key, name]) => [key, io.env[name] || undefined]))
@@ -124,6 +137,7 @@ function merge(
     indexerUrl: merged.indexerUrl,
     nodes: merged.nodes ?? [],
     flow: merged.flow,
+    kvUrl: merged.kvUrl,
     keystore: merged.keystore,
     passwordFile: merged.passwordFile,
     devnet,
@@ -172,9 +186,11 @@ function devnetFile(cwd: string, network: string): string | undefined {
 
 function readDevnet(path: string): { layer: Layer; chainId: number } {
   try {
-    const { chainId, rpcUrl, indexerUrl, nodes, contracts } = devnetSchema.parse(JSON.parse(readFileSync(path, 'utf8')))
+    const { chainId, rpcUrl, indexerUrl, nodes, contracts, kvUrl } = devnetSchema.parse(
+      JSON.parse(readFileSync(path, 'utf8')),
+    )
     const peers = indexerUrl === undefined ? { nodes: nodes.map((node) => node.url) } : { indexerUrl }
-    return { chainId, layer: { rpcUrl: [rpcUrl], flow: contracts.Flow, ...peers } }
+    return { chainId, layer: { rpcUrl: [rpcUrl], flow: contracts.Flow, kvUrl, ...peers } }
   } catch (cause) {
     throw new SettingError({
       code: 'SETTING_INVALID',

@@ -4,10 +4,16 @@ import { addStartCommand } from '../agent-command.ts'
 import { askSecret } from '../ask.ts'
 import type { CliIo } from '../io.ts'
 import { keystorePassword } from '../keystore-password.ts'
+import { addReadCommands } from './kv-read.ts'
+import { addRightsCommands } from './kv-rights.ts'
+import { addWriteCommands } from './kv-write.ts'
 
-/** `weightless kv start`: runs a key-value node. */
+/** `weightless kv put|delete|get|list|history|grant|revoke|renounce|protect|rights|result|status|start`. */
 export function register(program: Command, io: CliIo): void {
-  const group = program.command('kv').description('key-value streams on top of the log')
+  const group = program.command('kv').description('key-value streams on top of the log: write, read, share, serve')
+  addWriteCommands(group, io)
+  addReadCommands(group, io)
+  addRightsCommands(group, io)
   addStartCommand({
     ...{ io, group, name: 'kv', schema: kvConfigSchema, envPrefix: KV_ENV_PREFIX },
     aliases: KV_CONFIG_ALIASES,
