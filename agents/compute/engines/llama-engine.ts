@@ -9,8 +9,8 @@ import type {
   EngineRequestOptions,
 } from './engine.ts'
 import { EngineError } from './engine-error.ts'
-import { type AdapterFile, AdapterFiles } from './llama/adapter-files.ts'
 import { ChildHandle } from './llama/child-handle.ts'
+import { EngineAdapters } from './llama/engine-adapters.ts'
 import type { LoadedInfo, Reply, ToChild } from './llama/messages.ts'
 import { RequestFeed } from './llama/request-feed.ts'
 import { type LlamaEngineParameters, loadOptions } from './llama-parameters.ts'
@@ -18,6 +18,8 @@ import type { ChatRequest, CompletionRequest, EmbeddingRequest } from './request
 
 const ZERO_HASH: Hash = `0x${'00'.repeat(32)}`
 const MAX_RESTART_WAIT_MS = 30_000
+/** Replies after which the process has no more to say to a request or call. */
+const ENDS: ReadonlySet<Reply['type']> = new Set(['end', 'vectors', 'done', 'error'])
 
 export type { LlamaEngineParameters } from './llama-parameters.ts'
 
@@ -50,8 +52,11 @@ interface Waiting {
 
 class ChildEngine implements LlamaEngine {
   readonly #parameters: LlamaEngineParameters
-  readonly #files: AdapterFiles
-  readonly #adapters = new Map<string, AdapterFile>()
+  readonly #adapters: EngineAdapters
+  /** The process is being renewed; `idle` is called when the old one has answered all that it was sent. */
+  #renewal: { idle: () => void } | undefined
+  /** Requests and calls that the process was sent and has not answered. */
+  readonly #sent = new Set<number>()
   readonly #feeds = new Map<number, RequestFeed>()
   readonly #calls = new Map<number, Waiting>()
   readonly #most: number
@@ -65,9 +70,13 @@ class ChildEngine implements LlamaEngine {
 
   constructor(parameters: LlamaEngineParameters) {
     this.#parameters = parameters
-    this.#files = new AdapterFiles({
+    this.#adapters = new EngineAdapters({
       modelPath: parameters.modelPath,
       maxBytes: parameters.maxAdapterBytes ?? 2 * 1024 ** 3,
+      maxLoaded: parameters.maxLoadedAdapters ?? 64,
+      maxUnloadedBytes: parameters.maxUnloadedAdapterBytes ?? 2 * 1024 ** 3,
+      call: (message) => this.#call((id) => ({ id, isKnown: false, ...message }), this.#closing.signal),
+      renew: () => this.#renew(),
     })
     this.#most = (parameters.sequences ?? 8) + (parameters.maxQueued ?? 64)
     this.#child = this.#spawn()
@@ -105,7 +114,7 @@ class ChildEngine implements LlamaEngine {
         seed: true,
         adapters: true,
       },
-      adapters: [...this.#adapters.keys()],
+      adapters: this.#adapters.names,
     }
   }
 
@@ -149,21 +158,11 @@ class ChildEngine implements LlamaEngine {
   }
 
   async loadAdapter({ name, path, scale = 1 }: { name: string; path: string; scale?: number }): Promise<void> {
-    if (!/^[A-Za-z0-9_.-]{1,128}$/.test(name)) {
-      throw new EngineError({
-        code: 'ENGINE_ADAPTER',
-        message: 'the name of an adapter has 1 to 128 letters, digits and _ . -',
-        details: { field: 'name' },
-      })
-    }
-    const file = await this.#files.take({ name, path, scale })
-    await this.#call((id) => ({ type: 'adapter', id, ...file }), this.#closing.signal)
-    this.#adapters.set(name, file)
+    await this.#adapters.load({ name, path, scale })
   }
 
   async unloadAdapter(name: string): Promise<void> {
-    if (!this.#adapters.delete(name)) return
-    await this.#call((id) => ({ type: 'unload', id, name }), this.#closing.signal)
+    await this.#adapters.unload(name)
   }
 
   async health(): Promise<EngineHealth> {
@@ -182,7 +181,40 @@ class ChildEngine implements LlamaEngine {
     const child = await this.#child.catch(() => undefined)
     await child?.close()
     this.#alive = undefined
-    await this.#files.close()
+    await this.#adapters.close()
+  }
+
+  /**
+   * Puts a new process in the place of the old one, with the adapters that are loaded now. What the old one was sent it
+   * answers to its end; what comes meanwhile waits. The model is in memory once, never twice.
+   */
+  async #renew(): Promise<void> {
+    const old = await this.#child
+    const next = Promise.withResolvers<ChildHandle>()
+    next.promise.catch(() => undefined)
+    const drained = new Promise<void>((resolve) => {
+      this.#renewal = { idle: resolve }
+    })
+    this.#child = next.promise
+    try {
+      // Whoever was given the old process a moment ago sends to it now.
+      await new Promise(setImmediate)
+      if (this.#sent.size > 0) await drained
+      this.#alive = undefined
+      await old.close()
+      this.#closing.signal.throwIfAborted()
+      next.resolve(await this.#spawn().catch(() => this.#restart()))
+    } catch (error) {
+      next.reject(error)
+      throw error
+    } finally {
+      this.#renewal = undefined
+    }
+  }
+
+  #answered(id: number): void {
+    this.#sent.delete(id)
+    if (this.#sent.size === 0) this.#renewal?.idle()
   }
 
   get #name(): string {
@@ -211,6 +243,7 @@ class ChildEngine implements LlamaEngine {
         (ready) => {
           if (!this.#feeds.has(id)) return
           child = ready
+          this.#sent.add(id)
           child.send(message(id, adapter))
         },
         (error: unknown) => feed.fail(error),
@@ -223,6 +256,7 @@ class ChildEngine implements LlamaEngine {
       signal.removeEventListener('abort', onAbort)
       this.#feeds.delete(id)
       if (!isComplete) child?.send({ type: 'abort', id })
+      this.#answered(id)
     }
   }
 
@@ -247,17 +281,22 @@ class ChildEngine implements LlamaEngine {
           fail: reject,
         })
         this.#child.then((child) => {
-          if (this.#calls.has(id)) child.send(message(id))
+          if (!this.#calls.has(id)) return
+          this.#sent.add(id)
+          child.send(message(id))
         }, reject)
       })
     } finally {
       if (onAbort) signal.removeEventListener('abort', onAbort)
       this.#calls.delete(id)
+      this.#answered(id)
     }
   }
 
   #onReplies(replies: readonly Reply[]): void {
     for (const reply of replies) {
+      // What it has said to its end it has answered, however slowly that is read here.
+      if (ENDS.has(reply.type)) this.#answered(reply.id)
       const feed = this.#feeds.get(reply.id)
       if (feed === undefined) this.#calls.get(reply.id)?.push(reply)
       else if (reply.type === 'error') feed.fail(new EngineError(reply.error))
@@ -274,7 +313,9 @@ class ChildEngine implements LlamaEngine {
     })
     this.#alive = child
     // Adapters are known again before the first request comes: messages arrive in order.
-    for (const file of this.#adapters.values()) child.send({ type: 'adapter', id: 0, ...file })
+    for (const { name, path, scale } of this.#adapters.known()) {
+      child.send({ type: 'adapter', id: 0, name, path, scale, isKnown: true })
+    }
     return child
   }
 
@@ -283,6 +324,8 @@ class ChildEngine implements LlamaEngine {
     this.#parameters.onLog?.('error', `${error.message} ${JSON.stringify(error.details)}`)
     this.#alive = undefined
     this.#failAll(error)
+    // A renewal starts the next process itself, as soon as what failed here has gone.
+    if (this.#renewal !== undefined) return
     this.#child = this.#restart()
     this.#child.catch(() => undefined)
   }
@@ -347,7 +390,7 @@ class ChildEngine implements LlamaEngine {
     throw new EngineError({
       code: 'ENGINE_MODEL',
       message: `no model is called ${model.slice(0, 100)}`,
-      fix: `ask for ${[this.#name, ...[...this.#adapters.keys()].map((name) => prefix + name)].slice(0, 10).join(', ')}`,
+      fix: `ask for ${[this.#name, ...this.#adapters.names.map((name) => prefix + name)].slice(0, 10).join(', ')}`,
       details: { model },
     })
   }

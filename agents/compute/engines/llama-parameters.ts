@@ -35,6 +35,13 @@ export interface LlamaEngineParameters {
   adapterContexts?: number | undefined
   /** Requests that an adapter answers at the same time. Default 2. */
   adapterSequences?: number | undefined
+  /**
+   * Adapters in the memory of the process, those unloaded included: llama.cpp frees them with the model only. Where so many
+   * are there the process is renewed before the next. Default 64.
+   */
+  maxLoadedAdapters?: number | undefined
+  /** Bytes of unloaded adapters after which the process is renewed. Default 2 GiB. */
+  maxUnloadedAdapterBytes?: number | undefined
   /** Most bytes of an adapter file. Default 2 GiB. */
   maxAdapterBytes?: number | undefined
   /** Milliseconds without a token after which a started request, and the process with it, is given up. Default 600,000. */

@@ -1,5 +1,6 @@
 import { Agent as HttpAgent, type IncomingMessage, type OutgoingHttpHeaders, request as requestHttp } from 'node:http'
 import { Agent as HttpsAgent, request as requestHttps } from 'node:https'
+import { urlToHttpOptions } from 'node:url'
 import { EngineError, type EngineErrorCode } from './engine-error.ts'
 
 /** Most bytes of an upstream's error text that are read. */
@@ -42,6 +43,8 @@ export class UpstreamConnections {
   readonly #options = { keepAlive: true, maxFreeSockets: MAX_IDLE }
   readonly #plain = new HttpAgent(this.#options)
   readonly #secure = new HttpsAgent(this.#options)
+  /** Where the few paths that are called lie, taken apart once. */
+  readonly #targets = new Map<string, ReturnType<typeof urlToHttpOptions>>()
 
   /**
    * One call. Redirects are refused, since they would carry the key and the prompt elsewhere.
@@ -87,10 +90,11 @@ export class UpstreamConnections {
       ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }),
     }
     for (let retried = false; ; retried = true) {
-      const secure = url.startsWith('https:')
+      const target = this.#target(url)
+      const secure = target.protocol === 'https:'
       // The second time on a connection of its own: others that were kept may be closed, too.
-      const options = { method, headers, agent: retried ? false : secure ? this.#secure : this.#plain }
-      const request = secure ? requestHttps(url, options) : requestHttp(url, options)
+      const options = { ...target, method, headers, agent: retried ? false : secure ? this.#secure : this.#plain }
+      const request = secure ? requestHttps(options) : requestHttp(options)
       watch.holds(request)
       try {
         return await new Promise((resolve, reject) => {
@@ -105,6 +109,12 @@ export class UpstreamConnections {
         if (retried || !closed || watch.isOver) throw error
       }
     }
+  }
+
+  #target(url: string): ReturnType<typeof urlToHttpOptions> {
+    const target = this.#targets.get(url) ?? urlToHttpOptions(new URL(url))
+    this.#targets.set(url, target)
+    return target
   }
 }
 

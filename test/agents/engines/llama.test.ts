@@ -5,15 +5,13 @@ import { after, before, describe, it } from 'node:test'
 import { getLlama, type Token } from 'node-llama-cpp'
 import { createLlamaEngine, type LlamaEngine } from '#compute/engines/llama-engine.ts'
 import { parseChatRequest } from '#compute/engines/requests.ts'
-import { linearShape } from '#protocol/gguf/llama.ts'
-import { loraGguf } from '#protocol/gguf/lora.ts'
 import { Tokenizer } from '#protocol/gguf/tokenizer.ts'
 import { trainVocabulary } from '#protocol/gguf/train-vocabulary.ts'
 import { tokenMargin } from '#protocol/sampling/margin.ts'
-import { philox4x32 } from '#protocol/sampling/philox.ts'
 import { writeGgufFile } from '#scripts/model/random.ts'
 import { sampleText } from '#scripts/model/sample-text.ts'
 import { ask, collect, continueText, patience, type TestModel, writeRandomModel } from './fixture.ts'
+import { randomAdapter } from './random-adapter.ts'
 
 const tokenizer = new Tokenizer(trainVocabulary({ texts: [sampleText], size: 512 }))
 let file: TestModel
@@ -38,17 +36,9 @@ const long = (content: string, signal = patience()) =>
   engine.chat(parseChatRequest({ messages: [{ role: 'user', content }], temperature: 0, max_tokens: 450 }), { signal })
 
 /** An adapter whose values follow from a number. */
-async function writeAdapter(name: string, stream: number): Promise<string> {
-  const { config } = file.model
-  const [out, inputs] = linearShape(config, 'v')
-  const values = (length: number, part: number) =>
-    Float32Array.from({ length }, (_, i) => ((philox4x32([i, stream, part, 0], [1, 2])[0] ?? 0) / 2 ** 32 - 0.5) / 2)
-  const weights = {
-    '0.v.a': { shape: [4, inputs], data: values(4 * inputs, 0) },
-    '0.v.b': { shape: [out, 4], data: values(out * 4, 1) },
-  }
+async function writeAdapter(name: string, seed: number): Promise<string> {
   const path = join(file.folder, `${name}.gguf`)
-  await writeGgufFile({ path, content: loraGguf({ config, lora: { alpha: 8, weights }, name }) })
+  await writeGgufFile({ path, content: randomAdapter({ config: file.model.config, seed, name }) })
   return path
 }
 
@@ -305,8 +295,11 @@ describe('adapters', () => {
     await engine.loadAdapter({ name: 'two', path: await writeAdapter('two', 2) })
     const other = await ask(engine, 'Hello', { ...greedy, model: 'two' })
     assert.notDeepEqual(other.end.outputTokenIds, adapted.end.outputTokenIds)
-    const both = await Promise.allSettled(['one', 'two'].map((model) => ask(engine, 'Hello', { ...greedy, model })))
-    assert.ok(both.some(({ status }) => status === 'fulfilled'))
+    const both = await Promise.all(['one', 'two'].map((model) => ask(engine, 'Hello', { ...greedy, model })))
+    assert.deepEqual(
+      both.map(({ end }) => end.outputTokenIds),
+      [adapted.end.outputTokenIds, other.end.outputTokenIds],
+    )
     assert.deepEqual(
       (await ask(engine, 'Hello', { ...greedy, model: 'one' })).end.outputTokenIds,
       adapted.end.outputTokenIds,
@@ -321,6 +314,74 @@ describe('adapters', () => {
     )
     await engine.unloadAdapter('one')
     await assert.rejects(ask(engine, 'Hello', { model: 'one' }), { code: 'ENGINE_MODEL' })
+  })
+
+  // Invariant: an answer is that of its own adapter whatever runs beside it, and no cache is read under another adapter or
+  // by the plain model, also where contexts are closed for each other and opened again.
+  it('take turns in one context without a trace of each other', async () => {
+    const names = ['weightless-random', 'a1', 'a2', 'a3']
+    for (const [i, name] of names.slice(1).entries()) {
+      await engine.loadAdapter({ name, path: await writeAdapter(name, 20 + i) })
+    }
+    const question = sampleText.slice(0, 120)
+    const greedy = { temperature: 0, max_tokens: 8 }
+    const alone = new Map<string, Awaited<ReturnType<typeof ask>>>()
+    for (const model of names) {
+      const first = await ask(engine, question, { ...greedy, model })
+      // Earlier tests asked the plain model; the adapters are new.
+      if (model !== names[0]) assert.equal(first.end.usage.cachedTokens, 0, `${model} finds nothing of another's`)
+      const second = await ask(engine, question, { ...greedy, model })
+      assert.equal(second.end.usage.cachedTokens, second.end.usage.promptTokens - 1)
+      assert.deepEqual(second.end.outputTokenIds, first.end.outputTokenIds)
+      alone.set(model, first)
+    }
+    assert.equal(new Set([...alone.values()].map(({ text }) => text)).size, names.length)
+    const mixed = [...names.slice(1), ...names.slice(1).toReversed()].slice(0, 4)
+    const answers = await Promise.all(mixed.map((model) => ask(engine, question, { ...greedy, model })))
+    for (const [i, model] of mixed.entries()) {
+      assert.deepEqual(answers[i]?.end.outputTokenIds, alone.get(model)?.end.outputTokenIds, `${i}: ${model}`)
+    }
+    // The plain model's own cache outlived all of them.
+    assert.ok((await ask(engine, question, greedy)).end.usage.cachedTokens > 0)
+    for (const name of names.slice(1)) await engine.unloadAdapter(name)
+  })
+
+  // llama.cpp frees adapters with the model alone: when unloaded ones fill the memory the process is renewed. What runs
+  // ends well, what comes meanwhile waits, and what is loaded stays.
+  it('that were unloaded do not pile up: the process is renewed', async (t) => {
+    const small = await createLlamaEngine({
+      ...{ modelPath: file.path, contextTokens: 512, sequences: 2 },
+      maxLoadedAdapters: 3,
+    })
+    t.after(() => small.close())
+    const greedy = { temperature: 0, max_tokens: 8 }
+    await small.loadAdapter({ name: 'kept', path: await writeAdapter('kept', 30) })
+    const kept = await ask(small, 'Hello', { ...greedy, model: 'kept' })
+    const { pid } = small
+    for (const seed of [31, 32]) {
+      await small.loadAdapter({ name: 'guest', path: await writeAdapter('guest', seed) })
+      await small.unloadAdapter('guest')
+    }
+    assert.equal(small.pid, pid)
+    const running = ask(small, 'Tell me all', { temperature: 0, max_tokens: 300 })
+    const loading = small.loadAdapter({ name: 'guest', path: await writeAdapter('guest', 33) })
+    const meanwhile = ask(small, 'Hello', { ...greedy, model: 'kept' })
+    const [long, , again] = await Promise.all([running, loading, meanwhile])
+    assert.ok(long.end.usage.completionTokens > 8)
+    assert.notEqual(small.pid, pid)
+    assert.deepEqual(again.end.outputTokenIds, kept.end.outputTokenIds)
+    assert.deepEqual(
+      (await ask(small, 'Hello', { ...greedy, model: 'kept' })).end.outputTokenIds,
+      kept.end.outputTokenIds,
+    )
+    const guest = await ask(small, 'Hello', { ...greedy, model: 'guest' })
+    assert.notDeepEqual(guest.end.outputTokenIds, kept.end.outputTokenIds)
+    // Room that is all in use cannot be made: said so, and what is loaded goes on.
+    await small.loadAdapter({ name: 'third', path: await writeAdapter('third', 34) })
+    await assert.rejects(small.loadAdapter({ name: 'fourth', path: await writeAdapter('fourth', 35) }), {
+      code: 'ENGINE_BUSY',
+    })
+    assert.deepEqual((await small.info()).adapters, ['kept', 'guest', 'third'])
   })
 
   it('are refused when they do not fit', async () => {

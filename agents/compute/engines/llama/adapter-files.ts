@@ -16,6 +16,7 @@ export interface AdapterFile {
   /** A private copy, named by its hash: what was checked is what is loaded, and llama.cpp keeps adapters by path. */
   path: string
   scale: number
+  sizeBytes: number
 }
 
 /** Private, checked copies of adapter files. */
@@ -35,7 +36,7 @@ export class AdapterFiles {
    *
    * @throws EngineError `ENGINE_ADAPTER`
    */
-  async take({ name, path, scale }: AdapterFile): Promise<AdapterFile> {
+  async take({ name, path, scale }: Omit<AdapterFile, 'sizeBytes'>): Promise<AdapterFile> {
     try {
       this.#base ??= headOf(this.#modelPath)
       this.#folder ??= mkdtemp(join(tmpdir(), 'weightless-adapters-'))
@@ -59,7 +60,7 @@ export class AdapterFiles {
       checkAdapter({ adapter: await headOf(copy), base: await this.#base })
       const checked = join(folder, `${hash.digest('hex')}.gguf`)
       await rename(copy, checked)
-      return { name, path: checked, scale }
+      return { name, path: checked, scale, sizeBytes: size }
     } catch (cause) {
       throw new EngineError({
         code: 'ENGINE_ADAPTER',
@@ -69,6 +70,11 @@ export class AdapterFiles {
         cause,
       })
     }
+  }
+
+  /** Deletes a copy that nobody will load again. */
+  async release(path: string): Promise<void> {
+    await rm(path, { force: true })
   }
 
   async close(): Promise<void> {

@@ -16,8 +16,12 @@ import { SequencePool } from './sequence-pool.ts'
 /** Files below this gain nothing from more threads, which wait by spinning. */
 const SMALL_MODEL_BYTES = 100 * 1024 * 1024
 
-/** llama.cpp keeps adapters in memory as long as their model. */
-const MAX_LOADED_ADAPTERS = 64
+interface SetAdapterParameters {
+  name: string
+  path: string
+  scale: number
+  isKnown: boolean
+}
 
 interface Adapter {
   path: string
@@ -35,7 +39,6 @@ export class LoadedModel {
   readonly #base: SequencePool
   readonly #adapters = new Map<string, Adapter>()
   readonly #open = new Set<Adapter>()
-  readonly #loadedPaths = new Set<string>()
   /** Contexts are opened one after the other, so that their number stays within its bound. */
   #opening: Promise<unknown> = Promise.resolve()
   readonly #threads: number
@@ -153,9 +156,10 @@ export class LoadedModel {
 
   /**
    * A sequence of the plain model or of an adapter; give it back to its pool. Contexts of adapters are made when they are
-   * first needed; the least recently used idle one makes room.
+   * first needed; the least recently used makes room, an idle one first. A context is of one adapter from its beginning to
+   * its end, so that nothing of its cache is ever read under another.
    *
-   * @throws EngineError `ENGINE_MODEL`, `ENGINE_BUSY`, `ENGINE_ADAPTER`; the signal's reason
+   * @throws EngineError `ENGINE_MODEL`, `ENGINE_ADAPTER`; the signal's reason
    */
   async acquire(
     adapter: string | undefined,
@@ -166,6 +170,8 @@ export class LoadedModel {
     if (open !== undefined) return await taken(open, tokens, signal)
     // The sequence is taken before anyone else's turn to open comes, who would find the new context idle and close it.
     const { sequence } = await this.#inTurn(async () => {
+      // Whoever left while the turn came needs no context.
+      signal.throwIfAborted()
       const found = this.#adapterOf(adapter ?? '')
       const opened = found.pool ?? (await this.#openNow(found))
       return { sequence: taken(opened, tokens, signal) }
@@ -173,21 +179,14 @@ export class LoadedModel {
     return await sequence
   }
 
-  async setAdapter({ name, path, scale }: { name: string; path: string; scale: number }): Promise<void> {
-    if (!this.#loadedPaths.has(path) && this.#loadedPaths.size >= MAX_LOADED_ADAPTERS) {
-      throw new EngineError({
-        code: 'ENGINE_ADAPTER',
-        message: `${MAX_LOADED_ADAPTERS} adapters were loaded already, and their memory is freed only with the model`,
-        fix: 'start the engine again',
-        details: { limit: MAX_LOADED_ADAPTERS },
-      })
-    }
-    this.#loadedPaths.add(path)
+  /** Makes an adapter known. Its context is opened at once, so that a file that cannot be used is found out here. */
+  async setAdapter({ name, path, scale, isKnown }: SetAdapterParameters): Promise<void> {
     const adapter: Adapter = { path, scale, pool: undefined }
     const before = this.#adapters.get(name)
     // Known from now on: after a crash requests follow the adapter's message at once.
     this.#adapters.set(name, adapter)
     if (before !== undefined) await this.#closeAdapter(before)
+    if (isKnown) return
     try {
       await this.#inTurn(async () => adapter.pool ?? (await this.#openNow(adapter)))
     } catch (error) {
@@ -264,17 +263,18 @@ export class LoadedModel {
     await pool?.close()
   }
 
+  /**
+   * Where all contexts answer, the one that was longest not asked for takes no new requests and ends with those it has;
+   * later ones for its adapter wait for their turn as this one does. So adapters share contexts in order of arrival.
+   */
   async #makeRoom(): Promise<void> {
     if (this.#open.size < this.options.adapterContexts) return
     const usedAt = ({ pool }: Adapter) => pool?.usedAt ?? 0
-    const [oldest] = [...this.#open].filter(({ pool }) => pool?.isIdle).sort((a, b) => usedAt(a) - usedAt(b))
-    if (oldest !== undefined) return await this.#closeAdapter(oldest)
-    throw new EngineError({
-      code: 'ENGINE_BUSY',
-      message: `${this.#open.size} adapters are answering and no more contexts are allowed`,
-      fix: 'try again later',
-      details: { limit: this.options.adapterContexts },
-    })
+    const isBusy = ({ pool }: Adapter) => (pool?.isIdle === false ? 1 : 0)
+    const [oldest] = [...this.#open].sort((a, b) => isBusy(a) - isBusy(b) || usedAt(a) - usedAt(b))
+    const pool = oldest?.pool
+    if (oldest !== undefined) await this.#closeAdapter(oldest)
+    await pool?.closed
   }
 
   #chatPrompt(): ChatPrompt | undefined {

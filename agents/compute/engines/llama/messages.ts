@@ -36,7 +36,8 @@ export type ToChild =
   | { type: 'chat'; id: number; adapter: string | undefined; request: ChatRequest }
   | { type: 'complete'; id: number; adapter: string | undefined; request: CompletionRequest }
   | { type: 'embed'; id: number; inputs: readonly string[] | readonly (readonly number[])[] }
-  | { type: 'adapter'; id: number; name: string; path: string; scale: number }
+  /** `isKnown`: it was loaded by a process before this one, so its context can wait until somebody asks. */
+  | { type: 'adapter'; id: number; name: string; path: string; scale: number; isKnown: boolean }
   | { type: 'unload'; id: number; name: string }
   | { type: 'abort'; id: number }
 

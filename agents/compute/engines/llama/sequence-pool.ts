@@ -13,6 +13,7 @@ export class SequencePool {
   readonly #waiting: Waiting[] = []
   #busy = 0
   #isClosed = false
+  readonly #ended = Promise.withResolvers<void>()
   usedAt = 0
 
   constructor(context: LlamaContext) {
@@ -24,10 +25,20 @@ export class SequencePool {
     return this.#busy === 0 && this.#waiting.length === 0
   }
 
-  /** Frees the context, once whoever is served or waits has been served. */
+  /** Settles when the context has been freed, after {@link close}. */
+  get closed(): Promise<void> {
+    return this.#ended.promise
+  }
+
+  /** Frees the context, once whoever is served or waits has been served. Waits for none of them: see {@link closed}. */
   async close(): Promise<void> {
     this.#isClosed = true
-    if (this.isIdle && !this.context.disposed) await this.context.dispose()
+    if (!this.isIdle) return
+    try {
+      if (!this.context.disposed) await this.context.dispose()
+    } finally {
+      this.#ended.resolve()
+    }
   }
 
   /** The free sequence whose cache shares the longest beginning with `tokens`; waits for one where all are busy. */
@@ -46,6 +57,7 @@ export class SequencePool {
       const leave = () => {
         this.#waiting.splice(this.#waiting.indexOf(waiting), 1)
         reject(signal.reason)
+        if (this.#isClosed) void this.close()
       }
       signal.addEventListener('abort', leave, { once: true })
       this.#waiting.push(waiting)
