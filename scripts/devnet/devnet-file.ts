@@ -8,6 +8,8 @@ const devnetFileSchema = z.object({
   chainId: z.int(),
   rpcUrl: z.url(),
   indexerUrl: z.url(),
+  /** The key-value node, where one runs. */
+  kvUrl: z.url().optional(),
   nodes: z.array(z.object({ name: z.string(), url: z.url(), adminUrl: z.url(), shard: z.string() })),
   contracts: z.record(z.string(), hex),
   /** Block from which on the contracts exist. */
@@ -18,7 +20,7 @@ const devnetFileSchema = z.object({
   nodesPerReplica: z.int(),
   replicas: z.int(),
   /** What runs besides the chain and storage. */
-  services: z.array(z.enum(['da', 'compute'])).default([]),
+  services: z.array(z.enum(['kv', 'da', 'compute'])).default([]),
 })
 
 /** `devnet.json`: what there is and where, for the command line and for people. */

@@ -23,7 +23,7 @@ import { choosePorts } from './ports.ts'
 import { DevnetProcesses, stateOf } from './processes.ts'
 import { fillFirstPool } from './seed-data.ts'
 import { type DevnetService, minerNamesOf, shapeOf, wantedPorts } from './shape.ts'
-import { indexerAgent, minerAgent, type NodePlan, nodeAgent, planMiners, planNodes } from './storage-agents.ts'
+import { indexerAgent, kvAgent, minerAgent, type NodePlan, nodeAgent, planMiners, planNodes } from './storage-agents.ts'
 import type { ProcessEvent } from './supervised-process.ts'
 
 /** What a devnet is to be. */
@@ -136,6 +136,9 @@ async function startParts({
     start(indexerAgent({ setting, port: ports.indexer ?? 0, nodes })),
   ]
   const portOf = (name: string) => ports[name] ?? 0
+  if (services.includes('kv')) {
+    targets.push(start(kvAgent({ setting, port: portOf('kv'), indexerUrl: urlOf('indexer') })))
+  }
   if (services.includes('compute')) {
     const indexerUrl = urlOf('indexer')
     const agent = await providerAgent({ setting, port: portOf('provider'), indexerUrl })
@@ -169,6 +172,7 @@ async function startParts({
     chainId: LOCAL_CHAIN_ID,
     rpcUrl,
     indexerUrl: urlOf('indexer'),
+    ...(services.includes('kv') ? { kvUrl: urlOf('kv') } : {}),
     nodes: nodes.map(({ name, port, adminPort, shard }) => ({
       name,
       url: localUrl(port),

@@ -3,7 +3,7 @@ import { DevnetError } from './error.ts'
 import { minerNames, planNodes } from './storage-agents.ts'
 
 /** What can be run beside the chain and storage, which everything else stands on. */
-export const devnetServices = ['da', 'compute'] as const
+export const devnetServices = ['kv', 'da', 'compute'] as const
 export type DevnetService = (typeof devnetServices)[number]
 
 /** What of a devnet stays as it was when it is started again. */
@@ -63,6 +63,7 @@ export function wantedPorts({
   const entries = [
     ['chain', base] as const,
     ['indexer', base + 1] as const,
+    ...(shape.services.includes('kv') ? [['kv', base + 2] as const] : []),
     ...nodeParts.map((name, index) => [name, base + 10 + index] as const),
     ...minerNamesOf({ wanted, shape }).map((name, index) => [name, base + 500 + index] as const),
     ...others.map((name, index) => [name, base + 600 + index] as const),

@@ -133,6 +133,37 @@ export function indexerAgent({
   }
 }
 
+/** The key-value node. Whatever stream somebody writes is replayed: nobody need say before which. */
+export function kvAgent({
+  setting: { layout, rpcUrl, deployment },
+  port,
+  indexerUrl,
+}: {
+  setting: AgentSetting
+  port: number
+  indexerUrl: string
+}): DevnetAgent {
+  return {
+    ...{ name: 'kv', command: 'kv', port },
+    config: {
+      allStreams: { enabled: true, maxStreams: 1_000, maxBytes: '1 GiB' },
+      data: { dir: `${layout.agentDirectory('kv')}/data` },
+      chain: {
+        rpcUrls: [rpcUrl],
+        id: deployment.chainId,
+        flow: deployment.contracts.Flow,
+        startBlock: deployment.block,
+        confirmations: 0,
+        pollIntervalMs: 200,
+      },
+      storage: { indexerUrl },
+      rpc: { listen: `${devnetHost}:${port}` },
+      // The chain tells of a write before its data are stored, which takes a moment here.
+      download: { tries: 100, retryIntervalMs: 300, repairIntervalMs: 2_000 },
+    },
+  }
+}
+
 /** The miner of one shard. */
 export function minerAgent({
   setting: { layout, rpcUrl, deployment },

@@ -28,7 +28,7 @@ describe('a local network', () => {
 
   before(async () => {
     writeFileSync(file, content)
-    up = await startUp({ directory, portBase })
+    up = await startUp({ directory, portBase, only: 'kv' })
   })
   after(async () => {
     up.child.kill('SIGKILL')
@@ -77,7 +77,7 @@ describe('a local network', () => {
     assert.equal(second.code, 1)
     assert.match(second.stderr, new RegExp(`already runs in .*process ${up.child.pid}`))
     assert.match(second.stderr, /DEVNET_RUNNING/)
-    assert.equal(devnetProcesses(directory).length, 4)
+    assert.equal(devnetProcesses(directory).length, 5)
     const wiping = await weightless(['up', '--dir', directory, '--fresh', '--yes'])
     assert.equal(wiping.code, 1)
     assert.match(wiping.stderr, /DEVNET_RUNNING/)
@@ -122,22 +122,35 @@ describe('a local network', () => {
     assert.match(up.stderr(), /^$/, 'with --json nothing goes to stderr')
   })
 
+  it('keeps keys and values of whatever stream is written', async () => {
+    const written = await weightlessJson([...network, 'kv', 'put', 'demo', 'greeting=hello', 'to=world'])
+    assert.equal(written.result, 'Commit')
+    assert.equal((await weightlessJson([...network, 'kv', 'get', 'demo', 'greeting'])).value, 'hello')
+    const version = String(written.version)
+    const again = await weightlessJson([...network, 'kv', 'put', 'demo', 'greeting=hi', '--version', version])
+    assert.equal(again.result, 'Commit')
+    const late = await weightless([...network, 'kv', 'put', 'demo', 'greeting=hey', '--version', version])
+    assert.match(late.stderr, /KV_VERSION_CONFLICT/)
+    assert.equal((await weightlessJson([...network, 'kv', 'status', '--kv', up.ready.kvUrl ?? ''])).acceptsNew, true)
+  })
+
   it('stops on Ctrl-C and leaves nothing running', async () => {
     const processes: ProcessIdentity[] = devnetProcesses(directory)
-    assert.equal(processes.length, 4)
+    assert.equal(processes.length, 5)
     assert.equal(await up.interrupt(), 0)
     assert.deepEqual(processes.filter(isSameProcess), [])
     await assert.rejects(fetch(up.ready.rpcUrl), 'the chain is gone, too')
   })
 
   it('goes on with the data when it is started again', async () => {
-    up = await startUp({ directory, portBase })
+    up = await startUp({ directory, portBase, only: 'kv' })
     assert.equal(up.ready.resumed, true)
     const copy = path.join(scratch, 'copy-after-restart.bin')
     await weightlessJson([...network, 'download', root, '-o', copy])
     assert.deepEqual(readFileSync(copy), content)
     const again = await weightlessJson([...network, 'upload', file])
     assert.equal(again.paid, false, 'the chain remembers, too')
+    assert.equal((await weightlessJson([...network, 'kv', 'get', 'demo', 'greeting'])).value, 'hi')
   })
 
   it('leaves nothing running when its supervisor is killed, and starts again after it', async () => {
@@ -145,7 +158,7 @@ describe('a local network', () => {
     up.child.kill('SIGKILL')
     await up.exited
     await until('the end of all processes', () => !processes.some(isSameProcess))
-    up = await startUp({ directory, portBase })
+    up = await startUp({ directory, portBase, only: 'kv' })
     const info = await weightlessJson([...network, 'info', root])
     assert.ok(JSON.stringify(info).includes(root))
   })

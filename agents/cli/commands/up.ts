@@ -36,7 +36,7 @@ export function register(program: Command, io: CliIo): void {
       new Option('--port-base <port>', 'first port; taken ones are passed over (default 26700)').argParser(integer),
     )
     .addOption(new Option('--timeout <seconds>', 'how long it may take to be ready').argParser(integer).default(120))
-    .option('--only <services>', 'besides storage only these: da, compute, or none (default da,compute)')
+    .option('--only <services>', 'besides storage only these: kv, da, compute, or none (default all)')
     .option('--mine', 'also run a miner for every shard, and show what it earns')
     .option('--fresh', 'delete what an earlier run left and start anew')
     .option('-y, --yes', 'do not ask before deleting')
@@ -153,6 +153,7 @@ function readyText({ devnet, directory, io }: { devnet: Devnet; directory: strin
     row('chain', file.rpcUrl, `   id ${file.chainId}`),
     row('indexer', file.indexerUrl, '   also serves files: GET /file?root=ROOT'),
     ...file.nodes.map(({ name, url, shard }) => row(name, url, `   shard ${shard}`)),
+    ...(has('kv') ? [row('kv', portUrl('kv'), '   key-value node, any stream')] : []),
     ...(has('da')
       ? [
           row('disperser', portUrl('disperser'), `   gRPC ${portUrl('disperser grpc').slice('http://'.length)}`),
@@ -167,6 +168,7 @@ function readyText({ devnet, directory, io }: { devnet: Devnet; directory: strin
     `  ${command} upload README.md`,
     `  ${command} download ROOT -o copy.md`,
     `  ${command} status`,
+    ...(has('kv') ? [`  ${command} kv put demo greeting=hello`, `  ${command} kv get demo greeting`] : []),
     ...(has('da') ? [`  ${command} da put README.md`] : []),
     ...(has('compute') ? [`  ${command} finetune models/examples/notes.jsonl --base weightless-demo --yes`] : []),
     ...(has('compute') ? [`  ${command} deposit 3`, `  ${command} chat "What is Weightless?"`] : []),
@@ -181,11 +183,11 @@ function servicesOf(only: string | undefined): DevnetService[] | undefined {
   if (only === undefined) return undefined
   const names = only === 'none' ? [] : only.split(',').map((name) => name.trim())
   return names.map((name) => {
-    if (name === 'da' || name === 'compute') return name
+    if (name === 'kv' || name === 'da' || name === 'compute') return name
     throw new WeightlessError({
       code: 'CLI_USAGE',
       message: `--only does not know ${name}`,
-      fix: 'give da, compute, both with a comma, or none',
+      fix: 'give kv, da, compute, several with commas, or none',
     })
   })
 }

@@ -43,6 +43,7 @@ export interface WriteStreamReturnType extends UploadReturnType {
 }
 
 const RESULT_TIMEOUT_MS = 180_000
+const DOWNLOAD_FAILED = 'DownloadFailed'
 
 /**
  * Writes to streams: stores the values as a file tagged with the streams, and waits until the key-value node has taken
@@ -125,8 +126,10 @@ async function waitForResult({
   const begun = performance.now()
   for (;;) {
     const result = await node.result({ txSeq, signal })
-    if (result !== undefined) return result
     const waitedMs = performance.now() - begun
+    // A node that gave up too early tries again by itself: the data are there by now.
+    const isFinal = result !== undefined && (result !== DOWNLOAD_FAILED || waitedMs > resultTimeoutMs)
+    if (isFinal) return result
     const { nextSeq } = await node.progress({ signal })
     const missing = [{ url: node.url, reason: `has replayed up to submission ${nextSeq}, of ${txSeq}` }]
     if (waitedMs > resultTimeoutMs) {
