@@ -21,6 +21,10 @@ const STREAMS = [1, 50]
 /** A token every so often: a model that writes 50 tokens per second for each of its streams. */
 const EVERY_MS = 20
 const USER = 3
+/** Short streams through each target before its latency is measured: it is measured as of a process that has run. */
+const WARM_UP = 200
+/** A process that takes longer to end is killed. */
+const STOP_MS = 10_000
 /** Tokens of an answer whose latency is measured. */
 const LATENCY_TOKENS = 20
 
@@ -60,10 +64,7 @@ export async function bench(context: BenchContext): Promise<void> {
     await requests(context, load, { ...targets, market, token })
   } finally {
     load.close()
-    for (const child of children) {
-      child.kill('SIGTERM')
-      if (child.exitCode === null) await once(child, 'exit')
-    }
+    await Promise.all(children.map(stopChild))
     await market.close()
   }
 }
@@ -77,9 +78,13 @@ interface Targets {
 async function latency({ quick, signal, report }: BenchContext, load: Load, targets: Targets): Promise<void> {
   const body = benchBody({ tokens: LATENCY_TOKENS, everyMs: EVERY_MS, stream: true })
   const measured: Record<string, { first: number[]; transit: number[] }> = {}
+  const warmUp = benchBody({ tokens: 4, everyMs: 0, stream: true })
+  for (let turn = 0; turn < WARM_UP; turn += 1) {
+    for (const name of ['direct', 'provider'] as const) await load.stream(targets[name], warmUp)
+  }
   for (const streams of STREAMS) {
     for (const name of ['direct', 'provider'] as const) {
-      // The first answers warm everything up.
+      // Connections for all of them.
       await staggered(streams, 1, () => load.stream(targets[name], body))
       measured[`${name}-${streams}`] = { first: [], transit: [] }
     }
@@ -197,6 +202,16 @@ async function staggered<T>(streams: number, turns: number, work: () => Promise<
 
 async function together<T>(count: number, work: () => Promise<T>): Promise<T[]> {
   return await Promise.all(Array.from({ length: count }, work))
+}
+
+/** Ends a process, whether or not something else has ended it already. */
+async function stopChild(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const exited = once(child, 'exit')
+  child.kill('SIGTERM')
+  const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS)
+  await exited
+  clearTimeout(timer)
 }
 
 async function startChild(children: ChildProcess[], parameters: readonly string[]): Promise<string> {
