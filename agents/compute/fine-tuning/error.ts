@@ -10,6 +10,7 @@ export type FineTuningErrorCode =
   | 'TASK_NOT_READY'
   | 'QUEUE_FULL'
   | 'MODEL_UNKNOWN'
+  | 'MODEL_CHANGED'
   | 'DATASET_UNKNOWN'
   | 'DATASET_LIMIT'
   | 'DATASET_UNREACHABLE'

@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises'
 import { fileSource } from '#kit/files.ts'
 import type { Hash } from '#protocol/hex.ts'
 import { buildFileTree } from '#protocol/storage/file-tree.ts'
@@ -16,6 +17,8 @@ export interface BaseModelEntry {
   description: string
   coefficientMilli: number
   recipe: Record<string, unknown>
+  /** Of the file when its root was taken. */
+  modifiedMs: number
 }
 
 /** Root and size of a file. */
@@ -42,9 +45,27 @@ export async function openModels(config: Pick<FineTuningConfig, 'models' | 'trai
     }
     await inspectBase({ path, recipe, own: config.trainer.command === undefined, limitMs: config.limits.prepareMs })
     const hashes = aliases.map((alias) => alias.toLowerCase())
-    entries.push({ name, path, ...(await rootOf(path)), aliases: hashes, description, coefficientMilli, recipe })
+    const { mtimeMs: modifiedMs } = await stat(path)
+    const file = { path, ...(await rootOf(path)), modifiedMs }
+    entries.push({ name, ...file, aliases: hashes, description, coefficientMilli, recipe })
   }
   return new BaseModels(entries)
+}
+
+/**
+ * That a base model is still the file whose root users were shown: nobody is charged for training on another.
+ *
+ * @throws FineTuningError `MODEL_CHANGED`
+ */
+export async function requireUnchanged({ path, root, name, sizeBytes, modifiedMs }: BaseModelEntry): Promise<void> {
+  const now = await stat(path).catch(() => undefined)
+  if (now?.size === sizeBytes && now.mtimeMs === modifiedMs) return
+  if (now?.size === sizeBytes && (await rootOf(path)).root === root) return
+  throw new FineTuningError({
+    ...{ code: 'MODEL_CHANGED', statusCode: 503, message: `the weights of ${name} are no longer those of ${root}` },
+    fix: 'its provider must start again with the file as it is; use another provider until then',
+    details: { field: 'preTrainedModelHash', root },
+  })
 }
 
 /** The models on offer. */

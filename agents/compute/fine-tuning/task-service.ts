@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { createReadStream, existsSync } from 'node:fs'
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdtemp, open, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { z } from 'zod'
@@ -220,7 +220,9 @@ export class TaskService {
       })
     }
     const { artefact } = taskFiles({ dataDir: config.dataDir, id: task.id })
-    if (!existsSync(artefact)) {
+    // Opened before anything else is waited for: it may be removed meanwhile, and a stream that fails unheard ends all.
+    const file = await open(artefact, 'r').catch(() => undefined)
+    if (file === undefined) {
       throw new FineTuningError({
         ...{
           code: 'ARTEFACT_GONE',
@@ -231,7 +233,8 @@ export class TaskService {
         details: { root: task.artefactRoot },
       })
     }
-    return { stream: createReadStream(artefact), sizeBytes: (await stat(artefact)).size }
+    const { size: sizeBytes } = await file.stat()
+    return { stream: file.createReadStream(), sizeBytes }
   }
 
   /** The signed record, for its user. */

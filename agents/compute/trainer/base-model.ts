@@ -66,6 +66,26 @@ export async function readBaseModel(path: string): Promise<BaseModel> {
   }
 }
 
+/**
+ * What reading a dataset needs of a base model: its tokenizer and its context. Weights are not read, and any architecture
+ * will do: an external trainer may know it.
+ *
+ * @throws TrainerError `TRAINER_BASE`, `TRAINER_TOKENIZER`
+ */
+export async function readBaseTokenizer(path: string): Promise<{ tokenizer: Tokenizer; context: number }> {
+  await using source = await fileSource(path).catch((cause: unknown) => {
+    throw baseError(path, 'cannot be read', cause)
+  })
+  const head = await readGgufHead(source).catch((cause: unknown) => {
+    throw baseError(path, 'is not a GGUF file that is read here', cause)
+  })
+  const context = head.metadata.get(`${String(head.metadata.get('general.architecture'))}.context_length`)
+  if (typeof context !== 'number' || context < 1) {
+    throw baseError(path, 'lacks something that a model has', 'it does not name the length of its context')
+  }
+  return { tokenizer: tokenizerOf(head), context }
+}
+
 /** SHA-256 of a file, in hex. */
 export async function sha256Of(path: string): Promise<string> {
   const hash = createHash('sha256')

@@ -11,6 +11,8 @@ import { installWorkerThreads } from './worker-threads.ts'
 const abort = new AbortController()
 process.once('SIGTERM', () => abort.abort())
 process.once('SIGINT', () => abort.abort())
+// Whoever read it is gone: the checkpoint is still worth writing.
+process.stdout.on('error', () => abort.abort())
 
 function report(event: TrainerEvent): void {
   process.stdout.write(`${JSON.stringify(event)}\n`)

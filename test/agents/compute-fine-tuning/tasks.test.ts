@@ -21,6 +21,7 @@ import { openModels } from '#compute/fine-tuning/models.ts'
 import { type ArtefactStorage, fetchBytes, openArtefactStorage } from '#compute/fine-tuning/storage.ts'
 import { fileSource } from '#kit/files.ts'
 import { silentLog } from '#kit/log.ts'
+import type { TaskView } from '#protocol/compute/fine-tuning/task.ts'
 import { createTaskDigest, signTaskDigest } from '#protocol/compute/fine-tuning/task-signature.ts'
 import { encodeSessionToken } from '#protocol/compute/session-token.ts'
 import { WeightlessError } from '#protocol/error.ts'
@@ -112,6 +113,29 @@ async function tune(index: number, changes: Partial<FineTuneParameters> & { data
     ...changes,
   })
   return { result, events }
+}
+
+/** Creates a task as 0G's clients do, without terms. */
+async function createPlain(user: PrivateKeyAccount, text: string): Promise<string> {
+  const api = apiOf(user)
+  const datasetHash = await api.sendDataset(Buffer.from(text))
+  const [model] = await api.models()
+  const nonce = BigInt(Date.now()) * 10_000n
+  const digest = createTaskDigest({ user: user.address, nonce, datasetHash })
+  return await api.create({
+    ...{ userAddress: user.address, datasetHash, trainingParams: parameters() },
+    ...{ preTrainedModelHash: model?.hash ?? '', nonce: String(nonce), wait: true },
+    signature: await signTaskDigest({ signer: user, digest }),
+  })
+}
+
+async function reaches(user: PrivateKeyAccount, id: string, progress: string): Promise<TaskView> {
+  return await until(async () => {
+    const task = await apiOf(user).task(id)
+    if (task.progress === 'Failed' && progress !== 'Failed')
+      assert.fail(`${task.failure?.code} ${task.failure?.message}`)
+    return task.progress === progress ? task : undefined
+  }, `the task is ${progress}`)
 }
 
 const apiOf = (account: PrivateKeyAccount) =>
@@ -232,26 +256,58 @@ describe('what goes wrong costs nothing', () => {
   test('a task with a broken dataset fails with its reason', async () => {
     const user = market.account(4)
     await market.fund(user, '1')
-    const api = apiOf(user)
-    const datasetHash = await api.sendDataset(Buffer.from('no json\n'))
-    const [model] = await api.models()
-    const nonce = BigInt(Date.now()) * 10_000n
-    const digest = createTaskDigest({ user: user.address, nonce, datasetHash })
-    const id = await api.create({
-      ...{
-        userAddress: user.address,
-        datasetHash,
-        trainingParams: parameters(),
-        preTrainedModelHash: model?.hash ?? '',
-      },
-      ...{ nonce: String(nonce), signature: await signTaskDigest({ signer: user, digest }), wait: true },
-    })
-    const failed = await until(async () => {
-      const task = await api.task(id)
-      return task.progress === 'Failed' ? task : undefined
-    }, 'it fails')
+    const failed = await reaches(user, await createPlain(user, 'no json\n'), 'Failed')
     assert.equal(failed.failure?.code, 'TRAINER_DATASET_LINE')
     assert.equal(await market.balance(user), 10n ** 18n)
+  })
+
+  // A trainer that names as its result what is none is found out before anything is delivered, and nothing is charged.
+  for (const mark of ['NO_ADAPTER', 'MISSING_FILE', 'ELSEWHERE', 'OTHER_BYTES']) {
+    test(`a result with ${mark} is not delivered`, async () => {
+      const user = market.account(4)
+      const failed = await reaches(user, await createPlain(user, `${line(mark)}\n${line('red')}\n`), 'Failed')
+      assert.equal(failed.failure?.code, 'TRAINER_PROTOCOL')
+      assert.match(failed.failure?.message ?? '', /cannot be delivered/)
+      assert.equal(await market.balance(user), 10n ** 18n)
+    })
+  }
+
+  // A full disk holds a task up and does not end it: once there is room it goes on, and costs what it would have cost.
+  test('a full disk is waited for', async () => {
+    const user = market.account(4)
+    const id = await createPlain(user, `${line('FULL_DISK')}\n${line('red')}\n`)
+    const api = apiOf(user)
+    await until(async () => (await api.log(id)).includes('TRAINER_WRITE'), 'the disk is full')
+    assert.equal(await market.balance(user), 10n ** 18n)
+    writeFileSync(join(config.dataDir, 'tasks', id, 'room'), '')
+    const { fee } = await reaches(user, id, 'Delivered')
+    assert.equal((await api.curve(id, 0)).length, 4)
+    await market.call(user, market.contracts.fineTuning, 'acknowledgeDeliverable', [provider.address, id])
+    await reaches(user, id, 'Finished')
+    assert.equal(await market.balance(user), 10n ** 18n - BigInt(fee))
+  })
+
+  // A base model that is exchanged under a running provider is not trained on: the record would name another. Put back, it
+  // is as before.
+  test('an exchanged base model takes no tasks', async () => {
+    const user = market.account(4)
+    const before = await market.balance(user)
+    const honest = readFileSync(market.model.path)
+    const other = Buffer.from(honest)
+    other.writeFloatLE(0.5, other.length - 8)
+    writeFileSync(market.model.path, other)
+    try {
+      const failed = await reaches(user, await createPlain(user, `${line('red')}\n`), 'Failed')
+      assert.equal(failed.failure?.code, 'MODEL_CHANGED')
+      assert.equal(await market.balance(user), before)
+      await assert.rejects(tune(9, { datasetPath: dataset(`${line('red')}\n`) }), hasCode('MODEL_CHANGED'))
+    } finally {
+      writeFileSync(market.model.path, honest)
+    }
+    const datasetHash = await apiOf(user).sendDataset(Buffer.from(`${line('red')}\n`))
+    const preTrainedModelHash = (await apiOf(user).models())[0]?.hash as Hash
+    const quote = await apiOf(user).quote({ datasetHash, preTrainedModelHash, trainingParams: parameters() })
+    assert.ok(quote.trainedTokens > 0)
   })
 
   // A loss that is no number, or a trainer that dies again and again, ends the task with its reason, and nothing is
@@ -268,23 +324,38 @@ describe('what goes wrong costs nothing', () => {
     })
   }
 
-  // A wrong architecture or tokenizer is found when the provider starts: nobody can pay for it.
+  // A wrong architecture or tokenizer is found when the provider starts: nobody can pay for it. With an external trainer the
+  // architecture is that trainer's matter; tokens are counted here all the same.
   test('a base model that cannot be trained is refused at the start', async () => {
     const bytes = readFileSync(market.model.path)
-    const other = join(market.folder, 'other.gguf')
-    const name = bytes.indexOf('llama', bytes.indexOf('general.architecture'))
-    const renamed = Buffer.from(bytes)
-    renamed.write('xlama', name)
-    writeFileSync(other, renamed)
-    const models = [{ ...config.models[0], path: other }]
-    const own = market.config({ models })
-    await assert.rejects(openModels(own), hasCode('TRAINER_ARCHITECTURE'))
+    const changed = (name: string, after: string, from: string, to: string): string => {
+      const copy = Buffer.from(bytes)
+      copy.write(to, copy.indexOf(from, copy.indexOf(after) + after.length))
+      const path = join(market.folder, name)
+      writeFileSync(path, copy)
+      return path
+    }
     const cut = join(market.folder, 'cut.gguf')
     writeFileSync(cut, bytes.subarray(0, 5_000))
-    await assert.rejects(
-      openModels(market.config({ models: [{ ...config.models[0], path: cut }] })),
-      hasCode('TRAINER_BASE'),
+    const bpe = changed('bpe.gguf', 'tokenizer.ggml.model', 'llama', 'gpt-2')
+    const other = changed('other.gguf', 'general.architecture', 'llama', 'xlama')
+    const { trainer } = config
+    for (const [path, code, parts] of [
+      [other, 'TRAINER_ARCHITECTURE', {}],
+      [bpe, 'TRAINER_TOKENIZER', {}],
+      [bpe, 'TRAINER_TOKENIZER', { trainer }],
+      [cut, 'TRAINER_BASE', {}],
+      [cut, 'TRAINER_BASE', { trainer }],
+    ] as const) {
+      const dataDir = join(market.folder, `refused-${folders++}`)
+      const own = market.config({ models: [{ ...config.models[0], path }], dataDir, ...parts })
+      await assert.rejects(market.start(own), hasCode(code), `${path} ${JSON.stringify(parts)}`)
+    }
+    const broken = await openModels(market.config({ models: [{ ...config.models[0], path: other }], trainer })).then(
+      () => undefined,
+      (error: unknown) => error,
     )
+    assert.ok(hasCode('TRAINER_BASE')(broken), 'it names no context under its own name')
   })
 
   // One trains, one waits and knows its place; the waiting one can be cancelled, by its owner alone.

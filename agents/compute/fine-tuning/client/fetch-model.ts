@@ -1,9 +1,8 @@
-import { readFile, rename, rm } from 'node:fs/promises'
+import { rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { atomicWrite } from '#kit/files.ts'
-import { readArchive } from '#protocol/compute/fine-tuning/archive.ts'
 import { eciesDecrypt } from '#protocol/compute/fine-tuning/ecies.ts'
 import { fromHex, type Hash, type Hex } from '#protocol/hex.ts'
+import { unpackArchiveFile } from '../archive-file.ts'
 import { checkArtefactFile, decryptArtefactFile, keccakOfFile } from '../artefact-file.ts'
 import { FineTuningError } from '../error.ts'
 import { rootOf } from '../models.ts'
@@ -12,6 +11,9 @@ import type { ProviderApi } from './provider-api.ts'
 
 /** Largest artefact that is fetched. */
 const MAX_ARTEFACT_BYTES = 8 * 2 ** 30
+
+/** What the folder of a result holds beside what comes in the archive. */
+const RESERVED: ReadonlySet<string> = new Set(['task.json', 'lineage.json', 'artefact.bin', 'adapter.zip', 'base.gguf'])
 
 /**
  * Fetches an encrypted artefact, from the storage network or else from its provider, and refuses whatever is not what the
@@ -34,7 +36,9 @@ export async function fetchArtefact(parameters: {
     () => true,
     () => false,
   )
-  if ((await fromStorage) !== true) await api.fetchArtefact({ id, to: fresh, maxBytes: MAX_ARTEFACT_BYTES })
+  const isThere = await fromStorage
+  signal?.throwIfAborted()
+  if (isThere !== true) await api.fetchArtefact({ id, to: fresh, maxBytes: MAX_ARTEFACT_BYTES })
   const [{ root: found }, keccak] = await Promise.all([rootOf(fresh), keccakOfFile(fresh)])
   if (found !== root && keccak !== root) {
     await rm(fresh, { force: true })
@@ -60,11 +64,7 @@ export async function openArtefact(parameters: {
   const key = eciesDecrypt({ secretKey, data: fromHex(encryptedSecret) })
   const archive = join(folder, 'adapter.zip')
   await decryptArtefactFile({ from: artefact, to: archive, key, signer })
-  const names: string[] = []
-  for (const { name, data } of readArchive(await readFile(archive))) {
-    await atomicWrite({ path: join(folder, name), data })
-    names.push(name)
-  }
+  const names = await unpackArchiveFile({ from: archive, folder, reserved: RESERVED })
   await rm(archive, { force: true })
   return names
 }

@@ -1,23 +1,21 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { readFile, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { LocalAccount } from 'viem'
 import { atomicWrite } from '#kit/files.ts'
-import { type ArchiveFile, writeArchive } from '#protocol/compute/fine-tuning/archive.ts'
 import { encodeLineage, type Lineage, signLineage } from '#protocol/compute/fine-tuning/lineage.ts'
 import type { Hash, Hex } from '#protocol/hex.ts'
 import { memorySource } from '#protocol/storage/byte-source.ts'
 import { buildFileTree } from '#protocol/storage/file-tree.ts'
+import { packArchiveFile } from '../archive-file.ts'
 import { encryptArtefactFile, keccakOfFile } from '../artefact-file.ts'
 import type { FineTuningChain } from '../chain/fine-tuning-chain.ts'
 import { type BaseModelEntry, rootOf } from '../models.ts'
 import type { ArtefactStorage } from '../storage.ts'
 import type { TaskRow, TaskStore } from '../store/task-store.ts'
+import { DELIVERED_FILES } from './collect-outputs.ts'
 import { recipeOf, seedOf, type TaskFiles } from './train.ts'
-
-/** Files of the trainer's output that are delivered, where they are. */
-const DELIVERED = ['adapter.gguf', 'adapter_model.safetensors', 'adapter_config.json', 'loss-curve.json'] as const
 
 export interface DeliverParameters {
   task: TaskRow
@@ -42,7 +40,10 @@ export async function deliverTask(parameters: DeliverParameters): Promise<void> 
   const key = task.secret ?? new Uint8Array(randomBytes(32))
   if (task.secret === undefined) store.update(id, { secret: key })
   if (!existsSync(files.artefact)) {
-    await atomicWrite({ path: files.archive, data: writeArchive(await outputs(files.output)), mode: 0o600 })
+    const packed = Object.values(DELIVERED_FILES)
+      .map((name) => ({ name, path: join(files.output, name) }))
+      .filter(({ path }) => existsSync(path))
+    await packArchiveFile({ files: packed, to: files.archive })
     const iv = new Uint8Array(randomBytes(12))
     await encryptArtefactFile({ from: files.archive, to: files.artefact, key, iv, signer })
   }
@@ -69,7 +70,7 @@ async function recordLineage(parameters: DeliverParameters, artefact: Lineage['a
   const [dataset, keccak, adapter] = await Promise.all([
     rootOf(datasetPath),
     keccakOfFile(datasetPath),
-    rootOf(join(files.output, 'adapter.gguf')),
+    rootOf(join(files.output, DELIVERED_FILES.adapterPath)),
   ])
   // Made once: a repetition after a crash signs the same bytes, so the root is the same.
   const signed = await signLineage({
@@ -97,13 +98,4 @@ async function recordLineage(parameters: DeliverParameters, artefact: Lineage['a
   await atomicWrite({ path: files.lineage, data: bytes, mode: 0o600 })
   if (storage !== undefined) return await storage.putRecord(bytes, { tag: artefact.root, signal })
   return (await buildFileTree({ source: memorySource(bytes) })).root
-}
-
-async function outputs(folder: string): Promise<ArchiveFile[]> {
-  const files: ArchiveFile[] = []
-  for (const name of DELIVERED) {
-    const path = join(folder, name)
-    if (existsSync(path)) files.push({ name, data: await readFile(path) })
-  }
-  return files
 }

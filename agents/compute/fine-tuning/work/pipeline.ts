@@ -10,7 +10,7 @@ import { type FineTuningChain, revertName } from '../chain/fine-tuning-chain.ts'
 import type { FineTuningConfig } from '../config.ts'
 import type { Datasets } from '../datasets.ts'
 import { FineTuningError } from '../error.ts'
-import type { BaseModels } from '../models.ts'
+import { type BaseModels, requireUnchanged } from '../models.ts'
 import type { ArtefactStorage } from '../storage.ts'
 import type { TaskRow, TaskStore } from '../store/task-store.ts'
 import { deliverTask } from './deliver.ts'
@@ -42,7 +42,7 @@ const TRAIN_ATTEMPTS = 1_000
 const HOPELESS: ReadonlySet<string> = new Set([
   ...['TRAINER_RECIPE', 'TRAINER_DATASET_LINE', 'TRAINER_DATASET_EMPTY', 'TRAINER_DATASET_SIZE', 'TRAINER_BASE'],
   ...['TRAINER_ARCHITECTURE', 'TRAINER_TOKENIZER', 'TRAINER_LOSS', 'TRAINER_MEMORY', 'TRAINER_DEVICE'],
-  ...['TRAINER_PROTOCOL', 'TRAINER_CHECKPOINT', 'DATASET_UNKNOWN', 'DATASET_LIMIT', 'MODEL_UNKNOWN'],
+  ...['TRAINER_PROTOCOL', 'TRAINER_CHECKPOINT', 'DATASET_UNKNOWN', 'DATASET_LIMIT', 'MODEL_UNKNOWN', 'MODEL_CHANGED'],
   ...['FEE_NOT_COVERED', 'FEE_ABOVE_TERMS', 'TERMS_REFUSED', 'TERMS_EXPIRED', 'ACCOUNT_MISSING', 'TASK_PARAMETERS'],
 ])
 
@@ -66,9 +66,17 @@ export class Pipeline {
     const name = `${chain.chain.id}-${chain.provider.slice(2, 14)}`
     const open = (step: Step) =>
       openQueue<TaskJob, null>({ url: queueUrl, dataDir: config.dataDir, name: `ft-${step}-${name}`, log })
-    const queues = { prepare: await open('prepare'), train: await open('train'), deliver: await open('deliver') }
-    const pipeline = new Pipeline(parameters, queues)
-    await pipeline.#resume()
+    const opened = await Promise.allSettled([open('prepare'), open('train'), open('deliver')])
+    const [prepare, train, deliver] = opened.map((each) => (each.status === 'fulfilled' ? each.value : undefined))
+    if (prepare === undefined || train === undefined || deliver === undefined) {
+      for (const queue of [prepare, train, deliver]) await queue?.close()
+      throw opened.find((each) => each.status === 'rejected')?.reason
+    }
+    const pipeline = new Pipeline(parameters, { prepare, train, deliver })
+    await pipeline.#resume().catch(async (error: unknown) => {
+      await pipeline.close()
+      throw error
+    })
     pipeline.#start('prepare', { concurrency: 2, run: (task, signal) => pipeline.#prepare(task, signal) })
     pipeline.#start('train', {
       ...{ concurrency: config.trainer.devices, closeTimeoutMs: config.trainer.stopMs + 5_000 },
@@ -200,8 +208,9 @@ export class Pipeline {
     const { id } = task
     // From here on it cannot be cancelled.
     if (!store.advance(id, ['SetUp', 'Training'], 'Training')) return await this.#next(id)
-    await this.#openTerms(task)
     const model = models.byHash(task.modelHash)
+    await requireUnchanged(model)
+    await this.#openTerms(task)
     await trainTask({ task, model, store, files: this.#files(id), config: config.trainer, signal, now })
     store.advance(id, ['Training'], 'Trained')
     await this.#add('deliver', id)

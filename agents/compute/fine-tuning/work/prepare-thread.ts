@@ -2,17 +2,12 @@ import { createReadStream } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { parentPort, workerData } from 'node:worker_threads'
-import { readBaseModel } from '#compute/trainer/base-model.ts'
+import { readBaseModel, readBaseTokenizer } from '#compute/trainer/base-model.ts'
 import { exampleEncoder } from '#compute/trainer/chat-format.ts'
 import { datasetLimits, readDataset } from '#compute/trainer/dataset.ts'
 import { packRows, rowTokensFor, type TokenExample } from '#compute/trainer/packing.ts'
 import { parseRecipe } from '#compute/trainer/recipe.ts'
-import { fileSource } from '#kit/files.ts'
 import { WeightlessError } from '#protocol/error.ts'
-import { readLlamaConfig } from '#protocol/gguf/llama.ts'
-import { readGgufHead } from '#protocol/gguf/read.ts'
-import { Tokenizer } from '#protocol/gguf/tokenizer.ts'
-import { readVocabulary } from '#protocol/gguf/vocabulary.ts'
 import type { PrepareAnswer, PreparedDataset, PrepareRequest } from './prepare.ts'
 
 async function prepare(request: Extract<PrepareRequest, { kind: 'prepare' }>): Promise<PreparedDataset> {
@@ -22,10 +17,8 @@ async function prepare(request: Extract<PrepareRequest, { kind: 'prepare' }>): P
   await rewrite({ from, to, maxLineBytes: limits.maxLineBytes })
   // Written out as conversations, lines may have grown a little.
   const { examples } = await readDataset({ path: to, limits: { ...limits, maxBytes: 2 * maxBytes + 4_096 } })
-  await using source = await fileSource(basePath)
-  const head = await readGgufHead(source)
-  const encoder = exampleEncoder(new Tokenizer(readVocabulary(head)))
-  const { context } = readLlamaConfig(head)
+  const { tokenizer, context } = await readBaseTokenizer(basePath)
+  const encoder = exampleEncoder(tokenizer)
   // As the trainer does it; which rows they fill depends a little on the order, so it is one that quote and task share.
   const longest = Math.min(request.rowTokens ?? context, context)
   const pieces: TokenExample[] = examples.flatMap((each) =>
@@ -69,7 +62,9 @@ async function answer(): Promise<PrepareAnswer> {
   try {
     if (request.kind === 'prepare') return { ok: true, value: await prepare(request) }
     parseRecipe(request.recipe)
+    // Whoever trains, tokens are counted here.
     if (request.own) await readBaseModel(request.path)
+    else await readBaseTokenizer(request.path)
     return { ok: true, value: null }
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)

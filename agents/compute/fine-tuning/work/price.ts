@@ -1,7 +1,7 @@
 import { taskFeeWei, trainedTokens } from '#protocol/compute/fine-tuning/fee.ts'
 import type { FineTuningChain } from '../chain/fine-tuning-chain.ts'
 import type { FineTuningConfig } from '../config.ts'
-import type { BaseModelEntry } from '../models.ts'
+import { type BaseModelEntry, requireUnchanged } from '../models.ts'
 import { type PreparedDataset, prepareDataset } from './prepare.ts'
 import { recipeOf } from './train.ts'
 
@@ -31,6 +31,7 @@ export async function priceTask(parameters: {
 }): Promise<TaskPrice> {
   const { config, chain, model, params, from, to, signal } = parameters
   const recipe = recipeOf({ params, model })
+  await requireUnchanged(model)
   const prepared = await prepareDataset({
     ...{ basePath: model.path, from, to, rowTokens: recipe.rowTokens, signal },
     ...{ maxBytes: config.limits.datasetBytes, limitMs: config.limits.prepareMs },

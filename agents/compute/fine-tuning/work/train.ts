@@ -9,6 +9,7 @@ import type { FineTuningConfig } from '../config.ts'
 import type { BaseModelEntry } from '../models.ts'
 import { rootOf } from '../models.ts'
 import type { TaskRow, TaskStore } from '../store/task-store.ts'
+import { collectOutputs } from './collect-outputs.ts'
 
 /** The files of a task in the provider's folder. */
 export interface TaskFiles {
@@ -118,6 +119,7 @@ export async function trainTask(parameters: {
   if (!Number.isFinite(result.loss)) {
     throw new TrainerError({ code: 'TRAINER_LOSS', message: `the loss at the end is ${result.loss}` })
   }
+  await collectOutputs({ folder: files.output, basePath: model.path, result })
   const { steps, loss, heldOutLoss, learnedTokens } = result
   const heldOutLossBefore = store.curve(task.id).find((point) => point.heldOutLoss !== undefined)?.heldOutLoss
   store.update(task.id, {
