@@ -1,9 +1,17 @@
+import type { Address } from 'viem'
 import type { EncodedBlob } from '#protocol/da/blob-codec.ts'
+import type { Hash } from '#protocol/hex.ts'
+import { type DisperserAccount, depositAt, readAccount, requestWithdrawal, withdrawFrom } from './accounts.ts'
 import { type CollectedSignatures, type CollectSignaturesParameters, collectSignatures } from './collect-signatures.ts'
 import { type Certificate, type ConfirmBlobsParameters, confirmBlobs } from './confirm-blobs.ts'
 import { type DaConnection, type DaConnectionParameters, openDaConnection } from './connection.ts'
 import { type DemandParameters, type DemandReturnType, demandRow } from './demand.ts'
 import { type DisperseParameters, type DisperseReturnType, disperse } from './disperse.ts'
+import {
+  type DisperseThroughParameters,
+  type DisperseThroughReturnType,
+  disperseThrough,
+} from './disperser/disperse-through.ts'
 import { type QuoteParameters, type QuoteReturnType, quoteBlob } from './quote.ts'
 import { type RetrieveParameters, type RetrieveReturnType, retrieve } from './retrieve.ts'
 import { type SampleParameters, type SampleReturnType, sample } from './sample.ts'
@@ -18,6 +26,20 @@ export interface DaClient extends AsyncDisposable {
   readonly connection: DaConnection
   /** Encode, pay, bring the rows to the signers, certify. Repeatable without paying twice. */
   disperse(parameters: DisperseParameters): Promise<DisperseReturnType>
+  /** The same by a disperser, which is paid by vouchers and not trusted. */
+  disperseThrough(parameters: DisperseThroughParameters): Promise<DisperseThroughReturnType>
+  /** What a user (default: the client's account) has with a disperser. */
+  disperserAccount(parameters: { disperser: Address; user?: Address | undefined }): Promise<DisperserAccount>
+  /** Deposit for a disperser. Resolves to the transaction. */
+  deposit(parameters: { disperser: Address; amountWei: bigint; signal?: AbortSignal | undefined }): Promise<Hash>
+  /** Announce a withdrawal; 0 takes it back. */
+  requestWithdrawal(parameters: {
+    disperser: Address
+    amountWei: bigint
+    signal?: AbortSignal | undefined
+  }): Promise<Hash>
+  /** Take back what was announced, after the lock time. */
+  withdraw(parameters: { disperser: Address; signal?: AbortSignal | undefined }): Promise<Hash>
   /** Fetch a blob from its signers; the payload is verified. */
   retrieve(parameters: RetrieveParameters): Promise<RetrieveReturnType>
   /** Check by a few random rows that a blob can be had. */
@@ -49,6 +71,11 @@ export function connectDa(parameters: DaConnectionParameters): DaClient {
   return {
     connection,
     disperse: (given) => disperse(connection, given),
+    disperseThrough: (given) => disperseThrough(connection, given),
+    disperserAccount: (given) => readAccount(connection, given),
+    deposit: (given) => depositAt(connection, given),
+    requestWithdrawal: (given) => requestWithdrawal(connection, given),
+    withdraw: (given) => withdrawFrom(connection, given),
     retrieve: (given) => retrieve(connection, given),
     sample: (given) => sample(connection, given),
     demandRow: (given) => demandRow(connection, given),
