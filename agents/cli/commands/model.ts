@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { FineTuningReader } from '#compute/fine-tuning/chain/fine-tuning-chain.ts'
+import { type FoundLineage, findLineage } from '#compute/fine-tuning/client/find-lineage.ts'
 import { type LineageLink, verifyLineage } from '#compute/fine-tuning/client/verify-lineage.ts'
-import { type ArtefactStorage, fetchBytes } from '#compute/fine-tuning/storage.ts'
+import type { ArtefactStorage } from '#compute/fine-tuning/storage.ts'
 import { connectChain } from '#kit/chain/client.ts'
-import { MAX_LINEAGE_BYTES, type SignedLineage } from '#protocol/compute/fine-tuning/lineage.ts'
+import type { SignedLineage } from '#protocol/compute/fine-tuning/lineage.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import type { Hash } from '#protocol/hex.ts'
 import { parseRoot } from '../arguments.ts'
@@ -31,7 +32,7 @@ export function register(program: Command, io: CliIo): void {
   group
     .command('show')
     .description("a model's lineage, every link verified: dataset, base, recipe, trainer, checkpoints, adapter, scores")
-    .argument('<root>', 'root of the lineage record, as weightless finetune printed it')
+    .argument('<root>', 'root of the lineage record, as weightless finetune printed it, or of the artefact it tells of')
     .option('--file <file>', 'the record itself, where it is not stored in the network')
     .option('--dataset <file>', 'dataset to compare')
     .option('--base <file>', 'weights of the base model to compare')
@@ -40,14 +41,16 @@ export function register(program: Command, io: CliIo): void {
     .action((root: string, _options: unknown, at: Command) => show(parseRoot(root), readOptions<ShowOptions>(at), io))
 }
 
-async function show(root: Hash, options: ShowOptions, io: CliIo): Promise<void> {
+async function show(given: Hash, options: ShowOptions, io: CliIo): Promise<void> {
   const network = resolveNetwork({ io, options })
   const storage = readingStorage(network)
   const at = (path: string | undefined) => (path === undefined ? undefined : resolve(io.cwd, path))
   const chain = network.rpcUrl.length === 0 ? undefined : await connectChain({ rpcUrls: network.rpcUrl })
   try {
-    const bytes =
-      options.file === undefined ? await fetchRecord(storage, root) : readFileSync(resolve(io.cwd, options.file))
+    const { root, bytes } =
+      options.file === undefined
+        ? await fetchRecord(storage, given)
+        : { root: given, bytes: readFileSync(resolve(io.cwd, options.file)) }
     const contract = chain === undefined ? undefined : fineTuningContract({ io, given: options.fineTuning, network })
     const { lineage, links } = await verifyLineage({
       ...{ bytes, root, storage },
@@ -69,7 +72,7 @@ async function show(root: Hash, options: ShowOptions, io: CliIo): Promise<void> 
   }
 }
 
-async function fetchRecord(storage: ArtefactStorage | undefined, root: Hash): Promise<Uint8Array> {
+async function fetchRecord(storage: ArtefactStorage | undefined, root: Hash): Promise<FoundLineage> {
   if (storage === undefined) {
     throw new WeightlessError({
       code: 'CLI_USAGE',
@@ -79,7 +82,7 @@ async function fetchRecord(storage: ArtefactStorage | undefined, root: Hash): Pr
   }
   const folder = await mkdtemp(join(tmpdir(), 'weightless-model-'))
   try {
-    return await fetchBytes(storage, { root, scratch: join(folder, 'lineage.json'), maxBytes: MAX_LINEAGE_BYTES })
+    return await findLineage({ storage, root, folder })
   } finally {
     await rm(folder, { recursive: true, force: true })
   }

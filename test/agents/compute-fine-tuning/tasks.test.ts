@@ -12,6 +12,7 @@ import * as modelCommand from '#cli/commands/model.ts'
 import { createIo } from '#cli/io.ts'
 import { addGlobalOptions } from '#cli/options.ts'
 import { upload } from '#client/storage/upload.ts'
+import { findLineage } from '#compute/fine-tuning/client/find-lineage.ts'
 import { type FineTuneEvent, type FineTuneParameters, fineTune } from '#compute/fine-tuning/client/fine-tune.ts'
 import { ProviderApi } from '#compute/fine-tuning/client/provider-api.ts'
 import { verifyLineage } from '#compute/fine-tuning/client/verify-lineage.ts'
@@ -21,6 +22,7 @@ import { openModels } from '#compute/fine-tuning/models.ts'
 import { type ArtefactStorage, fetchBytes, openArtefactStorage } from '#compute/fine-tuning/storage.ts'
 import { fileSource } from '#kit/files.ts'
 import { silentLog } from '#kit/log.ts'
+import { decodeLineage } from '#protocol/compute/fine-tuning/lineage.ts'
 import type { TaskView } from '#protocol/compute/fine-tuning/task.ts'
 import { createTaskDigest, signTaskDigest } from '#protocol/compute/fine-tuning/task-signature.ts'
 import { encodeSessionToken } from '#protocol/compute/session-token.ts'
@@ -209,6 +211,22 @@ describe('from a dataset to an adapter', () => {
       broken.map(({ name }) => name),
       ['adapter'],
     )
+  })
+
+  // Whoever has an artefact's root alone finds its record by the tag on the chain; somebody else's record with the same tag,
+  // later or of another artefact, is passed over.
+  test('leaves a record that is found from the artefact', async () => {
+    const { record, signature } = decodeLineage(readFileSync(join(folder, 'lineage.json')))
+    const { root } = record.artefact
+    const [forged, junk] = [Buffer.from(`{"record":{},"signature":"${signature}"}`), Buffer.from('tagged junk')]
+    for (const bytes of [forged, junk]) await storage.putRecord(bytes, { tag: root as Hash })
+    for (const asked of [root as Hash, lineageRoot]) {
+      const found = await findLineage({ storage, root: asked, folder: market.folder })
+      assert.equal(found.root, lineageRoot)
+      assert.deepEqual(Buffer.from(found.bytes), readFileSync(join(folder, 'lineage.json')))
+    }
+    const junkRoot = await storage.putRecord(Buffer.from('no record, and none of it'), { tag: lineageRoot })
+    await assert.rejects(findLineage({ storage, root: junkRoot, folder: market.folder }), hasCode('LINEAGE_FORMAT'))
   })
 
   // Dataset, settings, fee, log and curve are the owner's; others learn an id and its progress.
@@ -470,6 +488,9 @@ describe('the command line', () => {
     assert.match(shown.stdout, /ok +dataset/)
     assert.match(shown.stdout, /scores +3 steps/)
     assert.doesNotMatch(shown.stdout, /BROKEN/)
+    const artefact = /artefact +(0x[0-9a-f]{64})/.exec(shown.stdout)?.[1] ?? ''
+    const byArtefact = await weightless('model', 'show', artefact, '--json', ...network())
+    assert.equal((JSON.parse(byArtefact.stdout) as { root: string }).root, root)
   })
 
   test('says which link is broken, and fails', async () => {
