@@ -130,6 +130,9 @@ export const minerConfigSchema = z.object({
         .max(1_000)
         .default(1)
         .describe('Blocks until an answer counts as accepted'),
+      recheckIntervalMs: configDurationMs({ min: 50 })
+        .default(30_000)
+        .describe('How often it is checked that accepted answers are still on the chain'),
     })
     .prefault({}),
   rewards: z

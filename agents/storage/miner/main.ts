@@ -21,6 +21,7 @@ import { Miner } from './miner.ts'
 import { RewardKeeper } from './rewards.ts'
 import { type MinerStatus, statusLine } from './status.ts'
 import { MinerStore } from './store/miner-store.ts'
+import { AnswerAudit } from './submit/answer-audit.ts'
 import { AnswerLog } from './submit/answer-log.ts'
 
 export {
@@ -111,7 +112,8 @@ async function assemble(config: MinerConfig, context: MinerContext, stack: Stack
     onBlind: (reason) => miner.blind(reason),
   })
   const url = await serve({ config, log, metrics, stack, status })
-  const loops = [watcher.run(), miner.run(), rewards.run()]
+  const audit = new AnswerAudit({ ...common, recheckIntervalMs: config.submission.recheckIntervalMs })
+  const loops = [watcher.run(), miner.run(), rewards.run(), audit.run()]
   stack.defer('loops', () => Promise.all(loops))
   repeatStatus({ config, log, metrics, stack, miner })
   log.info({ url, ...identity, account: sender.address, shard: formatShard(config.data.shard) }, 'the miner runs')

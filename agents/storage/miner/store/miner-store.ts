@@ -55,6 +55,8 @@ const MIGRATIONS = [
      id integer primary key, at_ms integer not null, kind text not null, tx text not null,
      amount_wei text not null default '0', gas_wei text not null default '0'
    ) strict;`,
+  `alter table answer add column block_hash text;
+   create index answer_block on answer (block) where block is not null;`,
 ]
 
 const SECTORS_PER_SEAL = 16

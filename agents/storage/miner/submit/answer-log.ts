@@ -20,8 +20,20 @@ export interface AnswerResult {
   outcome: Outcome
   reason?: string | undefined
   block?: number | undefined
+  /** Of the block that settled it: by it a reorganisation is noticed. */
+  blockHash?: Hash | undefined
   rewardWei?: bigint | undefined
   gasWei?: bigint | undefined
+}
+
+/** An answer that was in a block, and is unless its outcome is `unknown`. */
+export interface MinedAnswer {
+  id: number
+  outcome: Outcome
+  block: number
+  /** Undefined in records of earlier versions. */
+  blockHash: Hash | undefined
+  hashes: Hash[]
 }
 
 export interface AnswerTotals {
@@ -62,12 +74,13 @@ export class AnswerLog {
     return id
   }
 
-  update(id: number, { outcome, reason, block, rewardWei = 0n, gasWei = 0n }: AnswerResult): void {
+  update(id: number, { outcome, reason, block, blockHash, rewardWei = 0n, gasWei = 0n }: AnswerResult): void {
     this.#store.database.run(
-      'update answer set outcome = ?, reason = ?, block = ?, reward_wei = ?, gas_wei = ? where id = ?',
+      'update answer set outcome = ?, reason = ?, block = ?, block_hash = ?, reward_wei = ?, gas_wei = ? where id = ?',
       outcome,
       reason?.slice(0, MAX_REASON) ?? null,
       block ?? null,
+      blockHash ?? null,
       String(rewardWei),
       String(gasWei),
       id,
@@ -85,7 +98,20 @@ export class AnswerLog {
     const sql = "select id, hashes from answer where outcome = 'sent' order by id limit 1000"
     return this.#store.database
       .all<{ id: number; hashes: string }>(sql)
-      .map(({ id, hashes }) => ({ id, hashes: hashes.split(' ').filter((hash) => hash !== '') as Hash[] }))
+      .map(({ id, hashes }) => ({ id, hashes: splitHashes(hashes) }))
+  }
+
+  /** Answers that were mined in this block or later, the newest first. */
+  minedSince({ block, limit }: { block: number; limit: number }): MinedAnswer[] {
+    const sql = `select id, outcome, block, block_hash as blockHash, hashes from answer
+      where block >= ? and hashes <> '' order by block desc, id desc limit ?`
+    return this.#store.database
+      .all<{ id: number; outcome: Outcome; block: number; blockHash: Hash | null; hashes: string }>(sql, block, limit)
+      .map(({ blockHash, hashes, ...row }) => ({
+        ...row,
+        blockHash: blockHash ?? undefined,
+        hashes: splitHashes(hashes),
+      }))
   }
 
   totals(): AnswerTotals {
@@ -122,4 +148,8 @@ export class AnswerLog {
       withdrawnWei: sum("select amount_wei as wei from payment where kind = 'withdrawal'"),
     }
   }
+}
+
+function splitHashes(hashes: string): Hash[] {
+  return hashes.split(' ').filter((hash) => hash !== '') as Hash[]
 }

@@ -1,8 +1,7 @@
-import { parseEventLogs, type TransactionReceipt } from 'viem'
+import type { TransactionReceipt } from 'viem'
 import { ContractRevertError, type TransactionSender, TransactionTimeoutError } from '#kit/chain/sender.ts'
 import type { Logger } from '#kit/log.ts'
 import { poraMineAbi } from '#protocol/abi/pora-mine.ts'
-import { storageRewardAbi } from '#protocol/abi/storage-reward.ts'
 import type { Hash } from '#protocol/hex.ts'
 import { gasCostWei, type MineContracts } from '../chain/mine-contracts.ts'
 import { MinerError, reasonOf } from '../error.ts'
@@ -13,6 +12,7 @@ import { chunkOf } from '../store/layout.ts'
 import type { MinerStore } from '../store/miner-store.ts'
 import { buildAnswer, type PoraAnswer } from './answer.ts'
 import type { AnswerLog, AnswerResult } from './answer-log.ts'
+import { settledAnswer } from './settled-answer.ts'
 
 /** What is mined now, as hits are checked against it. */
 export interface Puzzle {
@@ -236,19 +236,7 @@ export class Submitter {
   }
 
   #settled(receipt: TransactionReceipt): AnswerResult {
-    const { contracts, minerId } = this.#parameters
-    const gasWei = gasCostWei(receipt)
-    const block = Number(receipt.blockNumber)
-    if (receipt.status !== 'success') {
-      return { outcome: 'refused', reason: 'reverted in the block', block, gasWei }
-    }
-    let rewardWei = 0n
-    const events = parseEventLogs({ abi: storageRewardAbi, eventName: 'DistributeReward', logs: receipt.logs })
-    for (const { address, args } of events) {
-      const ours = address.toLowerCase() === contracts.reward.toLowerCase() && args.minerId === minerId
-      if (ours) rewardWei += args.amount
-    }
-    return { outcome: 'accepted', block, rewardWei, gasWei }
+    return settledAnswer({ receipt, ...this.#parameters })
   }
 }
 
