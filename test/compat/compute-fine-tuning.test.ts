@@ -2,11 +2,14 @@ import assert from 'node:assert/strict'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
 import { after, before, test } from 'node:test'
 import type * as Sdk from '@0gfoundation/0g-compute-ts-sdk'
 import type * as Ethers from 'ethers'
+import { ProviderApi } from '#compute/fine-tuning/client/provider-api.ts'
 import type { RunningFineTuning } from '#compute/fine-tuning/main.ts'
 import { readArchive } from '#protocol/compute/fine-tuning/archive.ts'
+import { createTaskDigest, signTaskDigest } from '#protocol/compute/fine-tuning/task-signature.ts'
 import {
   type FineTuningMarket,
   MODEL,
@@ -150,8 +153,58 @@ test('trains, fetches, acknowledges and decrypts a model', async () => {
   assert.ok(paid > 0n && paid % PRICE_WEI === 0n, `${paid} wei is a price of whole tokens`)
 })
 
+/** Another user's task that trains for longer than any of these tests, or waits until it may. */
+async function otherTask(index: number): Promise<{ id: string; api: ProviderApi }> {
+  const user = market.account(index)
+  await market.fund(user, '2')
+  const api = new ProviderApi({ url: provider.url, provider: provider.address, account: user })
+  const datasetHash = await api.sendDataset(readFileSync(datasetPath))
+  const [model] = await api.models()
+  const nonce = BigInt(Date.now()) * 10_000n
+  const digest = createTaskDigest({ user: user.address, nonce, datasetHash })
+  const id = await api.create({
+    ...{ userAddress: user.address, datasetHash, preTrainedModelHash: model?.hash ?? '', wait: true },
+    ...{ trainingParams: JSON.stringify({ ...parameters, max_steps: 10_000 }), nonce: String(nonce) },
+    signature: await signTaskDigest({ signer: user, digest }),
+  })
+  return { id, api }
+}
+
+/** Answers what the package asks on the terminal while `work` goes on. */
+async function answering<T>(answer: string, work: () => Promise<T>): Promise<T> {
+  const terminal = Object.getOwnPropertyDescriptor(process, 'stdin')
+  const stdin = new PassThrough()
+  Object.defineProperty(process, 'stdin', { value: stdin, configurable: true })
+  stdin.write(`${answer}\n`)
+  try {
+    return await work()
+  } finally {
+    if (terminal !== undefined) Object.defineProperty(process, 'stdin', terminal)
+  }
+}
+
+// While another task waits the package asks whether to queue behind it, and says no for those who do not want to. Its task then
+// waits too, is cancelled by the package, costs nothing, and makes room for the next.
+test('cancels a task that does not train yet', async () => {
+  const first = await otherTask(4)
+  await until(async () => (await first.api.task(first.id)).progress === 'Training', 'it trains')
+  const second = await otherTask(5)
+  const before = await market.balance(market.account(3))
+  const { datasetHash } = await broker.fineTuning.uploadDatasetToTEE(address(), datasetPath)
+  const create = () => broker.fineTuning.createTask(address(), MODEL, datasetHash, parametersPath)
+  await assert.rejects(answering('no', create), /pending tasks/)
+  for (const attempt of [1, 2]) {
+    const id = await answering('yes', create)
+    assert.match(await broker.fineTuning.cancelTask(address(), id), new RegExp(`${id} cancelled`), `task ${attempt}`)
+    assert.equal((await broker.fineTuning.getTask(address(), id)).progress, 'Failed')
+  }
+  assert.equal(await market.balance(market.account(3)), before)
+  await second.api.cancel(second.id)
+})
+
 test('cannot cancel what is finished', async () => {
-  const { id } = await broker.fineTuning.getTask(address())
+  const tasks = await broker.fineTuning.listTask(address())
+  const id = tasks.find(({ progress }) => progress === 'Finished')?.id ?? ''
   await broker.fineTuning.cancelTask(address(), id).then(
     () => assert.fail('it was cancelled'),
     (error: Error) => assert.match(error.message, /409/),
