@@ -194,7 +194,13 @@ export const providerConfigSchema = z.object({
         .max(1_000)
         .default(2)
         .describe('Settle a batch when its fees are so many times the gas it costs'),
-      maxItems: z.number().int().min(1).max(50).default(50).describe('Users in one transaction'),
+      maxItems: z
+        .number()
+        .int()
+        .min(1)
+        .max(100)
+        .default(100)
+        .describe('Users in one transaction; by session token no more than 50'),
       maxUnsettledMs: durationMs
         .default(86_400_000)
         .describe('Fees older than this are settled as soon as they are worth their gas at all'),

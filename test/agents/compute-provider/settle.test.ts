@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { copyFileSync, mkdirSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { after, afterEach, before, test } from 'node:test'
@@ -230,6 +231,53 @@ test('two providers with one key do not charge anybody twice', async () => {
   assert.equal(paid, mine.status().earnedWei - startedWei + other.status().earnedWei)
   await other.close()
 })
+
+// Both have read what the contract paid before either is paid: both claims then rest on the same base, and one payment
+// covers the other's claim too. Who sent it counts it, alone; the other's fees stay due, and are paid in the end.
+for (const mode of ['voucher', 'token'] as const) {
+  test(`one payment by ${mode} is counted once where two providers with one key settle at the same time`, async () => {
+    await start()
+    const mine = provider
+    const dataDir = `${market.folder}/race-${mode}`
+    // Session tokens are settled by the word of the signing key, so they share that one, too.
+    mkdirSync(dataDir)
+    copyFileSync(`${market.folder}/provider/signer.key`, `${dataDir}/signer.key`)
+    const other = await market.start(market.config({ upstream: upstream.url, dataDir, settlement: SETTLEMENT }))
+    const user = market.user(mode === 'voucher' ? 16 : 17)
+    await user.fund('2')
+    const voucher = mode === 'voucher' ? await user.voucher(10n ** 18n) : undefined
+    const before = await user.balance()
+    const startedWei = mine.status().earnedWei
+    const billedWei: bigint[] = []
+    for (const [index, each] of [mine, other].entries()) {
+      provider = each
+      const earlierWei = each.status().billedWei
+      assert.equal(await chat(user, 500 + 200 * index, voucher), 200)
+      billedWei.push(each.status().billedWei - earlierWei)
+    }
+    provider = mine
+    await market.anvil.rpc('evm_setAutomine', [false])
+    const rounds: Promise<unknown>[] = []
+    for (const [index, each] of [mine, other].entries()) {
+      rounds.push(each.settle())
+      await until(async () => (await pendingCount()) > index, `settlement ${index} is in the pool`)
+    }
+    await market.anvil.rpc('evm_mine', [])
+    await market.anvil.rpc('evm_setAutomine', [true])
+    await Promise.all(rounds)
+    const earnedWei = () => mine.status().earnedWei - startedWei + other.status().earnedWei
+    assert.equal(earnedWei(), before - (await user.balance()))
+    for (const { billedWei: billed, earnedWei: earned, unsettledWei } of [mine.status(), other.status()]) {
+      assert.equal(billed, earned + unsettledWei)
+    }
+    for (const each of [mine, other]) {
+      await until(async () => (await each.settle()).batches === 0, 'nothing is left to settle')
+    }
+    assert.equal(before - (await user.balance()), sum(billedWei))
+    assert.equal(earnedWei(), sum(billedWei))
+    await other.close()
+  })
+}
 
 test('holds back a user whom the contract would refuse, and settles the others', async () => {
   await start({ settlement: { retryMs: 60_000 } })

@@ -43,6 +43,8 @@ export interface PlannedItem {
   readonly gainWei: bigint
 }
 
+/** Most items of one settlement by the signer's word; of vouchers the contract takes 100. */
+const MAX_TOKEN_ITEMS = 50
 /** Vouchers that end this soon are settled if that is worth its gas at all. */
 const EXPIRING_S = 3_600
 /** A voucher that ends this soon may not be mined in time. */
@@ -68,7 +70,7 @@ export async function planSettlement(parameters: PlanParameters): Promise<Planne
     .map((charges) => ({ charges, owedWei: sum(charges), ...urgencyOf(charges, parameters) }))
     .filter(({ owedWei, factor }) => owedWei * 100n >= itemCostWei * factor)
     .sort((a, b) => (a.owedWei < b.owedWei ? 1 : a.owedWei > b.owedWei ? -1 : 0))
-    .slice(0, maxItems)
+    .slice(0, mode === 'token' ? Math.min(maxItems, MAX_TOKEN_ITEMS) : maxItems)
   const planned: PlannedItem[] = []
   for (const { charges, owedWei, factor } of candidates) {
     const item =

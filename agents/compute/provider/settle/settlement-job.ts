@@ -6,6 +6,7 @@ import type { JsonValue } from '#kit/queue/queue.ts'
 import { inferenceServingAbi } from '#protocol/abi/inference-serving.ts'
 import {
   decodePackedStatuses,
+  MAX_PACKED_VOUCHERS,
   type PackedVoucher,
   packableVoucher,
   packVouchers,
@@ -20,6 +21,8 @@ const schema = z.object({
   contract: hex,
   provider: hex,
   mode: z.enum(['token', 'voucher']),
+  /** See `SettlementBatch`. Follows the call's arguments, where no contract looks. */
+  tag: z.string().regex(/^0x([0-9a-f]{32})?$/) as unknown as z.ZodType<Hex>,
   items: z
     .array(
       z.object({
@@ -28,7 +31,7 @@ const schema = z.object({
       }),
     )
     .min(1)
-    .max(50),
+    .max(MAX_PACKED_VOUCHERS),
 })
 
 /** A settlement ready to be sent: everything in it is signed, so whoever sends it can change nothing. */
@@ -54,7 +57,7 @@ export function settlementJob(parameters: {
 }): SettlementJob {
   const { batch, chainId, contract, provider } = parameters
   return {
-    ...{ chainId, contract, provider, mode: batch.mode },
+    ...{ chainId, contract, provider, mode: batch.mode, tag: batch.tag },
     items: batch.items.map((item) => ({
       ...{ user: item.user, totalWei: String(item.totalWei), signature: item.signature, nonce: String(item.nonce) },
       ...{ requestsHash: item.requestsHash, cumulativeWei: String(item.cumulativeWei) },
@@ -102,6 +105,16 @@ export interface SettlementCall {
  * the cheaper, packed way when all of them can.
  */
 export function settlementCall(job: SettlementJob): SettlementCall {
+  const { functionName, data } = untaggedCall(job)
+  return { functionName, data: `${data}${job.tag.slice(2)}` }
+}
+
+/** Whether a call carries a batch's tag. */
+export function carriesTag(data: Hex, tag: Hex): boolean {
+  return data.endsWith(tag.slice(2))
+}
+
+function untaggedCall(job: SettlementJob): SettlementCall {
   const { mode, items, provider } = job
   const abi = inferenceServingAbi
   if (mode === 'token') {

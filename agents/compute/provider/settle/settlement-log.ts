@@ -1,4 +1,5 @@
-import type { Hash, Hex } from '#protocol/hex.ts'
+import { randomBytes } from 'node:crypto'
+import { type Hash, type Hex, toHex } from '#protocol/hex.ts'
 import { least } from '../money/amounts.ts'
 import { addTotal, type Cashier, type PaymentMode } from '../money/cashier.ts'
 import type { ProviderStore } from '../store/provider-store.ts'
@@ -36,6 +37,8 @@ export interface SettlementItem {
 
 export interface SettlementBatch {
   readonly id: number
+  /** 16 random bytes that every transaction of this batch carries, so that nobody takes it for another's; or `0x`. */
+  readonly tag: Hex
   readonly mode: SettlementMode
   /** The chain's head when it was prepared: what became of it is after this block. */
   readonly fromBlock: number
@@ -127,10 +130,11 @@ export class SettlementLog {
     const { mode, fromBlock, items } = parameters
     const { database } = this.#store
     const createdMs = this.#now()
+    const tag = toHex(randomBytes(16))
     return database.transaction(() => {
       const { lastInsertRowid } = database.run(
-        `insert into batch (mode, state, from_block, created_ms) values (?, 'prepared', ?, ?)`,
-        ...[mode, fromBlock, createdMs],
+        `insert into batch (mode, state, from_block, created_ms, tag) values (?, 'prepared', ?, ?, ?)`,
+        ...[mode, fromBlock, createdMs, tag],
       )
       const id = Number(lastInsertRowid)
       const written = items.map(({ item, charges }) => {
@@ -146,7 +150,7 @@ export class SettlementLog {
         }
         return { ...item, id: itemId }
       })
-      return { id, mode, fromBlock, createdMs, items: written }
+      return { id, tag, mode, fromBlock, createdMs, items: written }
     })
   }
 
@@ -154,11 +158,12 @@ export class SettlementLog {
   open(): SettlementBatch[] {
     const { database } = this.#store
     return database
-      .all<{ id: number; mode: SettlementMode; from_block: number; created_ms: number }>(
-        `select id, mode, from_block, created_ms from batch where state = 'prepared' order by id`,
+      .all<{ id: number; mode: SettlementMode; from_block: number; created_ms: number; tag: string }>(
+        `select id, mode, from_block, created_ms, tag from batch where state = 'prepared' order by id`,
       )
       .map((batch) => ({
         ...{ id: batch.id, mode: batch.mode, fromBlock: batch.from_block, createdMs: batch.created_ms },
+        tag: batch.tag === '' ? '0x' : (batch.tag as Hex),
         items: database
           .all<ItemRow>('select * from item where batch = ? and status is null order by id', batch.id)
           .map((row) => ({

@@ -72,7 +72,7 @@ export class Settler {
   readonly #sendings = new Map<number, number>()
   readonly #gas: Record<SettlementMode, GasCosts> = {
     token: { baseGas: 45_000n, itemGas: 60_000n },
-    voucher: { baseGas: 45_000n, itemGas: 15_000n },
+    voucher: { baseGas: 33_000n, itemGas: 11_500n },
   }
   #running: Promise<SettlementRound> | undefined
   #lastError: string | undefined
@@ -191,7 +191,11 @@ export class Settler {
       const sendings = (this.#sendings.get(batch.id) ?? 0) + 1
       this.#sendings.set(batch.id, sendings)
       try {
-        sent = await transport.send(`batch-${batch.createdMs}-${batch.id}`, this.#job(batch), signal)
+        sent = await transport.send(
+          `batch-${batch.createdMs}-${batch.id}-${batch.tag.slice(2, 10)}`,
+          this.#job(batch),
+          signal,
+        )
       } catch (error) {
         if (sendings < MAX_SENDINGS || signal.aborted) throw error
         log.warn({ batch: batch.id, err: error }, 'a settlement was given up; its fees are planned anew')
@@ -226,8 +230,7 @@ export class Settler {
 
   #planJob(mode: SettlementMode, planned: readonly PlannedItem[]): SettlementJob {
     return this.#job({
-      id: 0,
-      mode,
+      ...{ id: 0, tag: '0x' as const, mode },
       fromBlock: 0,
       createdMs: 0,
       items: planned.map(({ item }, id) => ({ ...item, id })),

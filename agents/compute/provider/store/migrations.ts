@@ -78,4 +78,6 @@ export const migrations: readonly string[] = [
    create index artifact_old on artifact (created_ms);
    create table total (name text primary key, wei text not null) strict, without rowid;
    insert into total (name, wei) values ('billed', '0'), ('earned', '0'), ('lost', '0'), ('gas', '0');`,
+  // What marks the transactions of a batch; empty for those begun before there was one.
+  `alter table batch add column tag text not null default '';`,
 ]
