@@ -1,5 +1,6 @@
+import { inferenceServingAbi } from '#protocol/abi/inference-serving.ts'
+import { ledgerManagerAbi } from '#protocol/abi/ledger-manager.ts'
 import type { Hex } from '#protocol/hex.ts'
-import { inferenceAbi, ledgerAbi } from './abi.ts'
 import { type ComputeConnection, isMissing, readChain } from './connection.ts'
 import { ComputeFundsError, ComputeRequestError } from './errors.ts'
 
@@ -32,7 +33,12 @@ export async function getLedger(
   return await readChain(`the ledger ${ledger}`, async () => {
     try {
       const args = [user] as const
-      const entry = await client.readContract({ address: ledger, abi: ledgerAbi, functionName: 'getLedger', args })
+      const entry = await client.readContract({
+        address: ledger,
+        abi: ledgerManagerAbi,
+        functionName: 'getLedger',
+        args,
+      })
       return { availableWei: entry.availableBalance, totalWei: entry.totalBalance }
     } catch (error) {
       if (/LedgerNotExists/.test(error instanceof Error ? error.message : '')) return undefined
@@ -46,7 +52,7 @@ export async function getMinimums(connection: ComputeConnection): Promise<{ depo
   const { client } = await connection.chain()
   const { ledger } = await connection.contracts()
   return await readChain(`the ledger ${ledger}`, async () => {
-    const at = { address: ledger, abi: ledgerAbi } as const
+    const at = { address: ledger, abi: ledgerManagerAbi } as const
     const [depositWei, transferWei] = await Promise.all([
       client.readContract({ ...at, functionName: 'MIN_ACCOUNT_BALANCE' }),
       client.readContract({ ...at, functionName: 'MIN_TRANSFER_AMOUNT' }),
@@ -63,7 +69,7 @@ export async function getProviderAccount(
   const { client } = await connection.chain()
   const { inference } = await connection.contracts()
   return await readChain(`the account at ${provider}`, async () => {
-    const at = { address: inference, abi: inferenceAbi, args: [user, provider] } as const
+    const at = { address: inference, abi: inferenceServingAbi, args: [user, provider] } as const
     if (!(await client.readContract({ ...at, functionName: 'accountExists' }))) return undefined
     return readAccount(await client.readContract({ ...at, functionName: 'getAccount' }))
   })
@@ -81,7 +87,7 @@ export async function listProviderAccounts(
     const [page, total] = await readChain('the accounts', () =>
       client.readContract({
         address: inference,
-        abi: inferenceAbi,
+        abi: inferenceServingAbi,
         functionName: 'getAccountsByUser',
         args: [user, BigInt(offset), BigInt(PAGE)],
       }),
@@ -101,7 +107,12 @@ export async function voucherPaid(
   const { inference } = await connection.contracts()
   try {
     const args = [user, provider] as const
-    return await client.readContract({ address: inference, abi: inferenceAbi, functionName: 'voucherPaid', args })
+    return await client.readContract({
+      address: inference,
+      abi: inferenceServingAbi,
+      functionName: 'voucherPaid',
+      args,
+    })
   } catch (error) {
     if (isMissing(error)) return undefined
     return await readChain('the vouchers paid', () => Promise.reject(error))
@@ -119,7 +130,7 @@ export async function signedChargesOnlyFrom(
   const { client } = await connection.chain()
   const { inference } = await connection.contracts()
   try {
-    const at = { address: inference, abi: inferenceAbi, args: [user, provider] } as const
+    const at = { address: inference, abi: inferenceServingAbi, args: [user, provider] } as const
     return Number(await client.readContract({ ...at, functionName: 'signedChargesOnlyFrom' }))
   } catch (error) {
     if (isMissing(error)) return undefined
@@ -136,7 +147,12 @@ export async function setSignedChargesOnly(
   { provider, enabled, signal }: { provider: Hex; enabled: boolean; signal?: AbortSignal | undefined },
 ): Promise<Hex> {
   const { inference } = await connection.contracts()
-  const call = { to: inference, abi: inferenceAbi, functionName: 'setSignedChargesOnly', args: [provider, enabled] }
+  const call = {
+    to: inference,
+    abi: inferenceServingAbi,
+    functionName: 'setSignedChargesOnly',
+    args: [provider, enabled],
+  }
   return (await connection.send({ ...call, signal })).transactionHash
 }
 
@@ -169,7 +185,7 @@ export async function deposit(
       throw new ComputeFundsError({ ...facts, purpose: 'a first deposit' })
     }
   }
-  const call = { to: ledger, abi: ledgerAbi, functionName: 'depositFund', valueWei: amountWei, signal }
+  const call = { to: ledger, abi: ledgerManagerAbi, functionName: 'depositFund', valueWei: amountWei, signal }
   const { transactionHash } = await connection.send(call)
   const after = await getLedger(connection)
   return { txHash: transactionHash, ledger: after ?? { availableWei: amountWei, totalWei: amountWei } }
@@ -182,7 +198,7 @@ export async function transferToProvider(
 ): Promise<Hex> {
   const { ledger, serviceName } = await connection.contracts()
   const args = [provider, serviceName, amountWei]
-  const call = { to: ledger, abi: ledgerAbi, functionName: 'transferFund', args, signal }
+  const call = { to: ledger, abi: ledgerManagerAbi, functionName: 'transferFund', args, signal }
   return (await connection.send(call)).transactionHash
 }
 
@@ -192,7 +208,7 @@ export async function withdraw(
   { amountWei, signal }: { amountWei: bigint; signal?: AbortSignal | undefined },
 ): Promise<Hex> {
   const { ledger } = await connection.contracts()
-  const call = { to: ledger, abi: ledgerAbi, functionName: 'refund', args: [amountWei], signal }
+  const call = { to: ledger, abi: ledgerManagerAbi, functionName: 'refund', args: [amountWei], signal }
   return (await connection.send(call)).transactionHash
 }
 
@@ -206,7 +222,7 @@ export async function retrieveFromProviders(
 ): Promise<Hex> {
   const { ledger, serviceName } = await connection.contracts()
   const args = [providers, serviceName]
-  const call = { to: ledger, abi: ledgerAbi, functionName: 'retrieveFund', args, signal }
+  const call = { to: ledger, abi: ledgerManagerAbi, functionName: 'retrieveFund', args, signal }
   return (await connection.send(call)).transactionHash
 }
 

@@ -4,8 +4,9 @@ import { type Abi, encodeFunctionData, type LocalAccount, type TransactionReceip
 import { type Chain, connectChain } from '#kit/chain/client.ts'
 import { findRpcError } from '#kit/chain/rpc-error.ts'
 import { createSender, type TransactionSender } from '#kit/chain/sender.ts'
+import { inferenceServingAbi } from '#protocol/abi/inference-serving.ts'
+import { ledgerManagerAbi } from '#protocol/abi/ledger-manager.ts'
 import type { Hex } from '#protocol/hex.ts'
-import { inferenceAbi, ledgerAbi } from './abi.ts'
 import { type BookKey, ComputeBook } from './book.ts'
 import { ComputeChainError, ComputeRequestError, reasonOf } from './errors.ts'
 import { SessionTokens } from './session-tokens.ts'
@@ -175,7 +176,7 @@ export function openComputeConnection(parameters: ComputeConnectionParameters): 
       const connected = await connection.chain()
       sender ??= createSender({ chain: connected, account: connection.account() })
       const data = encodeFunctionData({ abi, functionName, args: [...args] })
-      const errors = [...ledgerAbi, ...inferenceAbi]
+      const errors = [...ledgerManagerAbi, ...inferenceServingAbi]
       try {
         const timeoutMs = limits.transactionTimeoutMs
         return await sender.send({ to, data, valueWei, abi: errors }, { signal, timeoutMs })
@@ -250,7 +251,7 @@ async function findContracts({
   inference?: Hex | undefined
 }): Promise<ComputeContracts> {
   const { client, id: chainId } = await connection.chain()
-  const at = { address: ledger, abi: ledgerAbi } as const
+  const at = { address: ledger, abi: ledgerManagerAbi } as const
   return await readChain(`the ledger ${ledger}`, async () => {
     const recommended = await client
       .readContract({ ...at, functionName: 'getRecommendedService', args: ['inference'] })

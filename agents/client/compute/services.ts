@@ -1,5 +1,5 @@
+import { inferenceServingAbi } from '#protocol/abi/inference-serving.ts'
 import type { Hash, Hex } from '#protocol/hex.ts'
-import { inferenceAbi } from './abi.ts'
 import { type Known, readCached } from './cached-read.ts'
 import { type ComputeConnection, isMissing, readChain } from './connection.ts'
 import { NoProviderError } from './errors.ts'
@@ -49,7 +49,7 @@ export async function listServices(
     const [page, total] = await readChain(`the services of ${inference}`, () =>
       client.readContract({
         address: inference,
-        abi: inferenceAbi,
+        abi: inferenceServingAbi,
         functionName: 'getAllServices',
         args: [BigInt(offset), BigInt(PAGE)],
       }),
@@ -71,7 +71,9 @@ export async function getService(connection: ComputeConnection, { provider }: { 
   const services = await readChain('the service', async () => {
     try {
       const args = [provider] as const
-      return [await client.readContract({ address: inference, abi: inferenceAbi, functionName: 'getService', args })]
+      return [
+        await client.readContract({ address: inference, abi: inferenceServingAbi, functionName: 'getService', args }),
+      ]
     } catch (error) {
       if (/ServiceNotExist/.test(error instanceof Error ? error.message : '')) return []
       throw error
@@ -106,7 +108,7 @@ async function readModel(connection: ComputeConnection, provider: Hex): Promise<
   const { inference } = await connection.contracts()
   return await readChain('the model of the service', async () => {
     try {
-      const at = { address: inference, abi: inferenceAbi, args: [provider] } as const
+      const at = { address: inference, abi: inferenceServingAbi, args: [provider] } as const
       const root = await client.readContract({ ...at, functionName: 'serviceModel' })
       return /^0x0+$/.test(root) ? undefined : root
     } catch (error) {
