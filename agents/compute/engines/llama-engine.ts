@@ -309,6 +309,7 @@ class ChildEngine implements LlamaEngine {
       options: loadOptions(this.#parameters),
       onReplies: (replies) => this.#onReplies(replies),
       onLog: (level, text) => this.#parameters.onLog?.(level, text),
+      onSuspects: (adapters) => this.#adapters.suspect(adapters),
       onCrash: (error) => this.#onCrash(error),
     })
     this.#alive = child

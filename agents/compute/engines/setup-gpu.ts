@@ -8,6 +8,8 @@ import { type GpuPackage, GpuSetupError, gpuPackages, libraryFolder } from './gp
 
 /** Bytes of the package manager's words that are kept. */
 const MAX_OUTPUT = 1024 * 1024
+const PUBLIC_REGISTRY = 'registry.npmjs.org'
+const HEAD_TIMEOUT_MS = 15_000
 
 export interface SetupGpuParameters {
   packages?: readonly GpuPackage[] | undefined
@@ -22,11 +24,20 @@ export interface SetupGpuParameters {
   library?: string | undefined
 }
 
+/** A package, and how large it is as far as its registry says. */
+export interface SizedPackage extends GpuPackage {
+  unpackedBytes: number | undefined
+  /** Bytes to fetch; asked for where the other is not known. */
+  archiveBytes: number | undefined
+}
+
 /** What the setup is about to do. */
 export interface GpuSetupPlan {
-  packages: readonly (GpuPackage & { unpackedBytes: number })[]
-  /** Bytes on disk when all is done. */
-  unpackedBytes: number
+  packages: readonly SizedPackage[]
+  /** Bytes on disk when all is done; undefined where the registry does not say it. */
+  unpackedBytes: number | undefined
+  /** Bytes to fetch; undefined where nobody says that, or it was not asked. */
+  archiveBytes: number | undefined
   /** Where the packages go. */
   folder: string
 }
@@ -43,23 +54,25 @@ export async function setupGpu(parameters: SetupGpuParameters): Promise<boolean>
   const { confirm, onStep, signal, library = libraryFolder() } = parameters
   const packages = parameters.packages ?? gpuPackages({ library })
   const folder = join(dirname(library), '@node-llama-cpp')
-  const sized: (GpuPackage & { unpackedBytes: number })[] = []
+  const sized: SizedPackage[] = []
   for (const wanted of packages) {
     onStep?.(`asking for the size of ${wanted.name}`)
-    sized.push({ ...wanted, unpackedBytes: await unpackedBytes(wanted, parameters) })
+    sized.push({ ...wanted, ...(await sizeOf(wanted, parameters)) })
   }
-  const total = sized.reduce((sum, { unpackedBytes: bytes }) => sum + bytes, 0)
-  if (!(await confirm({ packages: sized, unpackedBytes: total, folder }))) return false
+  const unpackedBytes = total(sized.map((size) => size.unpackedBytes))
+  const archiveBytes = total(sized.map((size) => size.archiveBytes))
+  if (!(await confirm({ packages: sized, unpackedBytes, archiveBytes, folder }))) return false
   signal.throwIfAborted()
   await mkdir(folder, { recursive: true })
-  // Archive and content lie there together for a while.
+  // Archive and content lie there together for a while. Libraries shrink to a third or so; what nobody knows is tried.
+  const neededBytes = unpackedBytes === undefined ? 4 * (archiveBytes ?? 0) : 2 * unpackedBytes
   const free = await freeDiskBytes(folder)
-  if (free < 2 * total) {
+  if (free < neededBytes) {
     throw new GpuSetupError({
       code: 'GPU_DISK',
-      message: `the packages need ${2 * total} bytes for a while, and ${free} are free`,
+      message: `the packages need ${neededBytes} bytes for a while, and ${free} are free`,
       fix: 'free some space and try again',
-      details: { neededBytes: 2 * total, freeBytes: free },
+      details: { neededBytes, freeBytes: free },
     })
   }
   for (const wanted of sized) await install(wanted, { ...parameters, folder })
@@ -94,11 +107,47 @@ async function checkPackage(folder: string, wanted: GpuPackage): Promise<void> {
   if (!existsSync(join(folder, 'bins'))) throw notThePackage(wanted, 'it holds no binaries')
 }
 
-async function unpackedBytes(wanted: GpuPackage, parameters: SetupGpuParameters): Promise<number> {
-  const text = await npm(['view', `${wanted.name}@${wanted.version}`, 'dist.unpackedSize', '--json'], parameters)
-  const size = z.number().int().min(0).safeParse(jsonOf(text))
-  if (size.success) return size.data
-  throw notThePackage(wanted, 'the registry does not say how large it is')
+const bytes = z.number().int().min(0)
+const distSchema = z.object({ unpackedSize: bytes.optional().catch(undefined), tarball: z.url() })
+
+/** Some registries leave out the unpacked size: then the archive's length has to do, where its server says it. */
+async function sizeOf(
+  wanted: GpuPackage,
+  parameters: SetupGpuParameters,
+): Promise<Pick<SizedPackage, 'unpackedBytes' | 'archiveBytes'>> {
+  const text = await npm(['view', `${wanted.name}@${wanted.version}`, 'dist', '--json'], parameters)
+  const dist = distSchema.safeParse(jsonOf(text))
+  if (!dist.success) throw notThePackage(wanted, 'the registry does not have it')
+  const { unpackedSize: unpackedBytes, tarball } = dist.data
+  if (unpackedBytes !== undefined) return { unpackedBytes, archiveBytes: undefined }
+  return { unpackedBytes, archiveBytes: await archiveLength(tarball, parameters) }
+}
+
+async function archiveLength(tarball: string, parameters: SetupGpuParameters): Promise<number | undefined> {
+  const { signal } = parameters
+  try {
+    const url = new URL(tarball)
+    // As npm does itself: registries that mirror the public one often leave its name in their descriptions.
+    if (url.host === PUBLIC_REGISTRY) {
+      const registry = parameters.registry ?? (await npm(['config', 'get', 'registry'], parameters)).trim()
+      const { protocol, host, pathname } = new URL(registry)
+      Object.assign(url, { protocol, host, pathname: pathname.replace(/\/$/, '') + url.pathname })
+    }
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(HEAD_TIMEOUT_MS)])
+    const response = await fetch(url, { method: 'HEAD', headers: { 'accept-encoding': 'identity' }, signal: limit })
+    const length = bytes.safeParse(Number(response.headers.get('content-length') ?? Number.NaN))
+    return response.ok && length.success ? length.data : undefined
+  } catch {
+    signal.throwIfAborted()
+    return undefined
+  }
+}
+
+function total(sizes: readonly (number | undefined)[]): number | undefined {
+  return sizes.reduce<number | undefined>(
+    (sum, size) => (sum === undefined || size === undefined ? undefined : sum + size),
+    0,
+  )
 }
 
 function npm(args: readonly string[], { registry, signal }: SetupGpuParameters): Promise<string> {

@@ -15,6 +15,7 @@ const REFUSALS = new Set([
   ...['invalid_session_token', 'session_token_expired', 'session_token_revoked', 'invalid_voucher', 'voucher_expired'],
   ...['voucher_insufficient', 'insufficient_balance', 'account_missing', 'rate_limit_exceeded', 'provider_busy'],
   ...['too_many_concurrent_requests', 'chain_unavailable', 'model_not_found', 'context_length_exceeded'],
+  ...['invalid_adapter', 'adapter_too_large', 'adapter_unavailable', 'adapters_busy', 'adapter_fetch_limit'],
   ...['invalid_request', 'invalid_json', 'upstream_error', 'engine_timeout', 'engine_crashed', 'engine_busy'],
 ])
 

@@ -7,8 +7,11 @@ import { pipeline } from 'node:stream/promises'
 import { fileSource } from '#kit/files.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import { checkAdapter } from '#protocol/gguf/check-adapter.ts'
-import { type GgufHead, readGgufHead } from '#protocol/gguf/read.ts'
+import { GgufError } from '#protocol/gguf/gguf-error.ts'
+import { type GgufHead, readGgufHead, supportedTensor } from '#protocol/gguf/read.ts'
 import { EngineError } from '../engine-error.ts'
+
+const EMBEDDINGS = 'token_embd.weight'
 
 /** An adapter that was checked and may be loaded. */
 export interface AdapterFile {
@@ -57,7 +60,10 @@ export class AdapterFiles {
         },
         createWriteStream(copy),
       )
-      checkAdapter({ adapter: await headOf(copy), base: await this.#base })
+      const adapter = await headOf(copy)
+      const base = await this.#base
+      checkAdapter({ adapter, base })
+      checkForLlama({ adapter, base })
       const checked = join(folder, `${hash.digest('hex')}.gguf`)
       await rename(copy, checked)
       return { name, path: checked, scale, sizeBytes: size }
@@ -81,6 +87,30 @@ export class AdapterFiles {
     const folder = await this.#folder?.catch(() => undefined)
     if (folder !== undefined) await rm(folder, { recursive: true, force: true })
   }
+}
+
+/**
+ * Refuses what llama.cpp would end its process over. The file may be a stranger's, and the process answers for others.
+ *
+ * @throws GgufError
+ */
+function checkForLlama({ adapter, base }: { adapter: GgufHead; base: GgufHead }): void {
+  // Bounds of tensors are known for the types that are read here alone.
+  for (const tensor of adapter.tensors.keys()) supportedTensor(adapter, tensor)
+  const a = adapter.tensors.get(`${EMBEDDINGS}.lora_a`)?.ne
+  if (a === undefined) return
+  const b = adapter.tensors.get(`${EMBEDDINGS}.lora_b`)?.ne
+  const [dim, vocab] = base.tensors.get(EMBEDDINGS)?.ne ?? []
+  const fits = a.length === 2 && b?.length === 2 && a[1] === vocab && b[1] === dim && a[0] === b[0] && (a[0] ?? 0) >= 1
+  if (fits && base.tensors.has('output.weight')) return
+  throw new GgufError({
+    code: 'GGUF_TENSOR',
+    message: fits
+      ? 'the model multiplies by its embeddings too, so they cannot be adapted'
+      : `${EMBEDDINGS} has the shape [${dim}, ${vocab}], which [${a.join(', ')}] and [${b?.join(', ')}] do not fit`,
+    fix: 'train an adapter without the embeddings',
+    details: { tensor: EMBEDDINGS },
+  })
 }
 
 async function headOf(path: string): Promise<GgufHead> {

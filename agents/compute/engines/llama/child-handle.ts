@@ -15,6 +15,8 @@ export interface ChildHandleParameters {
   options: LoadOptions
   onReplies: (replies: readonly Reply[]) => void
   onLog: (level: string, text: string) => void
+  /** The process is about to end, and these adapters may be why. */
+  onSuspects: (adapters: readonly string[]) => void
   /** The process ended without being asked to. */
   onCrash: (error: EngineError) => void
 }
@@ -36,7 +38,7 @@ export class ChildHandle {
    *
    * @throws EngineError `ENGINE_LOAD`
    */
-  static async start({ options, onReplies, onLog, onCrash }: ChildHandleParameters): Promise<ChildHandle> {
+  static async start({ options, onReplies, onLog, onSuspects, onCrash }: ChildHandleParameters): Promise<ChildHandle> {
     const child = fork(fileURLToPath(new URL('./child.ts', import.meta.url)), [], {
       serialization: 'advanced',
       execArgv: [],
@@ -52,6 +54,7 @@ export class ChildHandle {
       child.on('message', (message: FromChild) => {
         if (message.type === 'replies') onReplies(message.replies)
         else if (message.type === 'log') onLog(message.level, message.text)
+        else if (message.type === 'suspects') onSuspects(message.adapters)
         else if (message.type === 'loaded') resolve(message.info)
         else {
           state.isClosing = true

@@ -20,9 +20,18 @@ const send = (message: FromChild): void => {
 }
 const outbox = new Outbox((replies) => send({ type: 'replies', replies }))
 const running = new Map<number, AbortController>()
+/** Adapters of requests that answer within a grammar, by request. */
+const bound = new Map<number, string>()
 let loaded: LoadedModel | undefined
 
 process.on('disconnect', () => process.exit(0))
+// A sampler that fails rejects a promise of the library that nobody holds, and its request never ends: where a model
+// gives no numbers, and a grammar allows none of what is drawn. The process cannot go on; it says first whose that may be.
+process.on('unhandledRejection', (error) => {
+  process.stderr.write(`${String(error).slice(0, 500)}\n`)
+  const message: FromChild = { type: 'suspects', adapters: [...new Set(bound.values())] }
+  process.send?.(message, () => process.exit(1))
+})
 process.on('message', (message: ToChild) => {
   void receive(message)
 })
@@ -42,6 +51,7 @@ async function receive(message: ToChild): Promise<void> {
     outbox.push({ id: message.id, type: 'error', error: plain(error) })
   } finally {
     running.delete(message.id)
+    bound.delete(message.id)
   }
 }
 
@@ -80,6 +90,7 @@ async function chat(model: LoadedModel, message: ChatMessage, signal: AbortSigna
   model.refuseHopeless(request.messages.flatMap(({ content }) => textsOf(content)))
   const prompt = model.chat.tokens(request)
   const grammar = await grammarOf(model.llama, request)
+  if (grammar !== undefined && adapter !== undefined) bound.set(id, adapter)
   const logprobs = request.logprobs ? (request.topLogprobs ?? 0) : undefined
   const plan = planSampling(request, { hasGrammar: grammar !== undefined, logprobs })
   const tools = request.tools !== undefined && request.toolChoice !== 'none' ? new ToolText(request.tools) : undefined

@@ -17,6 +17,11 @@ export interface EngineAdaptersParameters {
   renew: () => Promise<void>
 }
 
+/** Ends of the process that an adapter may be the reason of; then it is not used any more. */
+const MAX_STRIKES = 2
+/** Adapters remembered for that. */
+const MAX_SUSPECTS = 1_000
+
 /**
  * The adapters of an engine: their private copies on disk, their names, and what they take of the process's memory.
  * llama.cpp frees adapters with their model only, so those unloaded pile up there; when they are too many the process is
@@ -28,6 +33,8 @@ export class EngineAdapters {
   readonly #adapters = new Map<string, AdapterFile>()
   /** Adapters in the memory of the process, by path, with their bytes; also those that no name means any more. */
   readonly #inMemory = new Map<string, number>()
+  /** Ends of the process that an adapter may be the reason of, by path: the path follows from the content. */
+  readonly #strikes = new Map<string, number>()
   /** Loading and unloading, one after the other. */
   #changing: Promise<unknown> = Promise.resolve()
 
@@ -64,6 +71,7 @@ export class EngineAdapters {
       const file = await this.#files.take({ name, path, scale })
       const before = this.#adapters.get(name)
       try {
+        this.#refuseSuspect(file)
         await this.#makeRoom(file)
         this.#inMemory.set(file.path, file.sizeBytes)
         await this.#parameters.call({ type: 'adapter', name, path: file.path, scale })
@@ -87,6 +95,23 @@ export class EngineAdapters {
     })
   }
 
+  /**
+   * The process ends, and one of these may be why: values of an adapter can be such that the model gives no numbers. After
+   * the second time its name means nothing any more, and the same content is refused.
+   */
+  suspect(names: readonly string[]): void {
+    for (const name of names) {
+      const file = this.#adapters.get(name)
+      if (file === undefined) continue
+      const strikes = (this.#strikes.get(file.path) ?? 0) + 1
+      this.#strikes.delete(file.path)
+      this.#strikes.set(file.path, strikes)
+      if (strikes >= MAX_STRIKES) this.#adapters.delete(name)
+      const [oldest] = this.#strikes.size > MAX_SUSPECTS ? this.#strikes.keys() : []
+      if (oldest !== undefined) this.#strikes.delete(oldest)
+    }
+  }
+
   async close(): Promise<void> {
     await this.#files.close()
   }
@@ -95,6 +120,16 @@ export class EngineAdapters {
     const done = this.#changing.then(work)
     this.#changing = done.catch(() => undefined)
     return done
+  }
+
+  #refuseSuspect({ name, path }: AdapterFile): void {
+    if ((this.#strikes.get(path) ?? 0) < MAX_STRIKES) return
+    throw new EngineError({
+      code: 'ENGINE_ADAPTER',
+      message: `the model failed ${MAX_STRIKES} times while it answered with the adapter ${name}`,
+      fix: 'train it anew, with a lower learning rate',
+      details: { adapter: name },
+    })
   }
 
   /** Deletes a private copy that no name means any more. */

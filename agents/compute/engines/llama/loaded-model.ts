@@ -16,6 +16,9 @@ import { SequencePool } from './sequence-pool.ts'
 /** Files below this gain nothing from more threads, which wait by spinning. */
 const SMALL_MODEL_BYTES = 100 * 1024 * 1024
 
+/** Limit of the first evaluation with an adapter. */
+const TRIAL_MS = 60_000
+
 interface SetAdapterParameters {
   name: string
   path: string
@@ -188,9 +191,10 @@ export class LoadedModel {
     if (before !== undefined) await this.#closeAdapter(before)
     if (isKnown) return
     try {
-      await this.#inTurn(async () => adapter.pool ?? (await this.#openNow(adapter)))
+      await this.#inTurn(async () => await this.#tryOut(adapter.pool ?? (await this.#openNow(adapter))))
     } catch (error) {
       if (this.#adapters.get(name) === adapter) this.#adapters.delete(name)
+      await this.#closeAdapter(adapter)
       throw error
     }
   }
@@ -215,6 +219,26 @@ export class LoadedModel {
     const { vector } = await context.getEmbeddingFor([...tokens])
     const length = Math.hypot(...vector) || 1
     return { vector: vector.map((x) => x / length), tokens: count }
+  }
+
+  /** An adapter whose values are out of all bounds is found out before anybody asks it. */
+  async #tryOut(pool: SequencePool): Promise<void> {
+    const sequence = await pool.acquire([], AbortSignal.timeout(TRIAL_MS))
+    try {
+      const token = this.model.tokens.bos ?? (0 as Token)
+      const wanted = { generateNext: { logits: { filter: { tokens: [], includeTop: 1 } } } }
+      const [result] = await sequence.controlledEvaluate([[token, wanted]])
+      const [best] = [...(result?.next?.logits?.values() ?? [])]
+      if (best !== undefined && Number.isFinite(best)) return
+      throw new EngineError({
+        code: 'ENGINE_ADAPTER',
+        message: 'the model gives no finite numbers with this adapter',
+        fix: 'train it anew, with a lower learning rate',
+      })
+    } finally {
+      await sequence.clearHistory()
+      pool.release(sequence)
+    }
   }
 
   #adapterOf(name: string): Adapter {
@@ -247,10 +271,13 @@ export class LoadedModel {
       this.#open.add(adapter)
       return pool
     } catch (cause) {
+      const text = cause instanceof Error ? cause.message : String(cause)
+      // Its form was checked before: what llama.cpp says of adapters is about this one, all else about memory.
+      const isOfAdapter = /lora/i.test(text)
       throw new EngineError({
-        code: 'ENGINE_ADAPTER',
-        message: `the adapter could not be loaded: ${cause instanceof Error ? cause.message : String(cause)}`,
-        fix: 'check that it was trained on this model and that memory suffices for another context',
+        code: isOfAdapter ? 'ENGINE_ADAPTER' : 'ENGINE_LOAD',
+        message: `the adapter could not be loaded: ${text}`,
+        fix: isOfAdapter ? 'check that it was trained on this model' : 'free memory, or allow fewer contexts',
         cause,
       })
     }

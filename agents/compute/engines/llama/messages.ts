@@ -86,3 +86,5 @@ export type FromChild =
   | { type: 'failed'; error: PlainError }
   | { type: 'replies'; replies: readonly Reply[] }
   | { type: 'log'; level: string; text: string }
+  /** The process ends, and it may be for one of these. */
+  | { type: 'suspects'; adapters: readonly string[] }

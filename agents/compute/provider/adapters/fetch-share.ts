@@ -39,6 +39,12 @@ export class FetchShare {
     if (oldest !== undefined) this.#users.delete(oldest)
   }
 
+  /** Gives back what a fetch took that the network failed. */
+  refund(user: Hex): void {
+    const known = this.#users.get(user)
+    if (known !== undefined) known.left = Math.min(this.#perHour, known.left + 1)
+  }
+
   /**
    * Runs `work` when its turn comes.
    *

@@ -141,6 +141,11 @@ export class ProviderAdapters {
     }
   }
 
+  /** The engine does not know it any more, whatever for: the next request has it loaded anew. */
+  forget(root: Hash): void {
+    if (this.#loaded.get(root)?.isReady === true) this.#loaded.delete(root)
+  }
+
   /** Ends what is being fetched. */
   async close(): Promise<void> {
     this.#closing.abort(adapterUnavailable(`0x${'00'.repeat(32)}`, 'the provider is being stopped'))
@@ -154,7 +159,8 @@ export class ProviderAdapters {
     const { cache, now } = this.#parameters
     const refused = this.#refusals.get(root)
     if (refused !== undefined && refused.untilMs > now()) throw refused.error
-    if (adapter.path === undefined && cache?.has(root) !== true) this.#share.charge(user)
+    const isFetched = adapter.path === undefined && cache?.has(root) !== true
+    if (isFetched) this.#share.charge(user)
     const work = this.#prepare(adapter)
     const loaded: Loaded = { users: 0, usedAt: 0, isPlaced: false, isReady: false, ready: work }
     this.#loaded.set(root, loaded)
@@ -170,6 +176,7 @@ export class ProviderAdapters {
       },
       (error: unknown) => {
         if (this.#loaded.get(root) === loaded) this.#loaded.delete(root)
+        if (isFetched && error instanceof ProviderError && error.statusCode >= 500) this.#share.refund(user)
         if (error instanceof ProviderError) this.#refuse(root, error)
         ended(error instanceof ProviderError ? error.code : 'failed')
       },

@@ -7,6 +7,7 @@ const CODES: Readonly<Partial<Record<EngineErrorCode, string>>> = {
   ENGINE_UNSUPPORTED: 'unsupported_parameter',
   ENGINE_MODEL: 'model_not_found',
   ENGINE_BUSY: 'engine_busy',
+  ENGINE_ADAPTER: 'invalid_adapter',
   ENGINE_CRASHED: 'engine_crashed',
   ENGINE_UPSTREAM: 'upstream_error',
   ENGINE_TIMEOUT: 'engine_timeout',

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import type { ChatRequest, CompletionRequest, EndEvent, EngineEvent, EngineUsage } from '#compute/engines/engine.ts'
+import { EngineError } from '#compute/engines/engine-error.ts'
 import { parseChatRequest, parseCompletionRequest } from '#compute/engines/requests.ts'
 import { RANDOMNESS_HEADER, receiptSeed, requestHash } from '#protocol/compute/receipt.ts'
 import type { Hash, Hex } from '#protocol/hex.ts'
@@ -197,13 +198,13 @@ async function wholeAnswer(serving: Serving, exchange: Exchange): Promise<void> 
   }
 }
 
-function run(
+async function run(
   serving: Serving,
-  { kind, request, signal }: Exchange,
+  { kind, request, adapter, signal }: Exchange,
   onEvent: (event: EngineEvent) => void | Promise<void>,
 ): Promise<EndEvent> {
-  const { engine } = serving
-  return runEngine({
+  const { engine, adapters } = serving
+  const answer = runEngine({
     start: (options) =>
       kind === 'chat'
         ? engine.chat(request as ChatRequest, options)
@@ -212,6 +213,13 @@ function run(
     firstTokenTimeoutMs: serving.limitsMs.firstTokenTimeoutMs,
     stallTimeoutMs: serving.limitsMs.stallTimeoutMs,
   })
+  try {
+    return await answer
+  } catch (error) {
+    // An engine that had to give an adapter up says so at its next use, and not here.
+    if (adapter !== undefined && error instanceof EngineError && error.code === 'ENGINE_MODEL') adapters.forget(adapter)
+    throw error
+  }
 }
 
 /** Sends the end of the answer, bills it, and keeps what its receipt is made of, in one step. */
