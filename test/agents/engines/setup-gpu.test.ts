@@ -7,7 +7,11 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { PassThrough } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { after, before, beforeEach, describe, it } from 'node:test'
+import { fetchGpuBuilds } from '#cli/commands/provider-gpu.ts'
+import { createIo } from '#cli/io.ts'
 import { gpuPackages, installedBackends } from '#compute/engines/gpu-packages.ts'
 import { setupGpu } from '#compute/engines/setup-gpu.ts'
 
@@ -22,6 +26,9 @@ let root: string
 let library: string
 let server: Server
 let registry: string
+/** What the registry says of sizes. */
+let says = { unpacked: true, length: true, publicName: false }
+let heads = 0
 
 /** An archive as the registry has it: everything in a folder called package. */
 async function pack(name: string, { real = name, bins = true } = {}): Promise<void> {
@@ -41,10 +48,14 @@ before(async () => {
     const name = NAMES.find((known) => path.endsWith(`/${known}`) || path.endsWith(`/${known}/tarball.tgz`))
     const archive = name === undefined ? undefined : archives.get(name)
     if (name === undefined || archive === undefined) response.writeHead(404).end('{}')
-    else if (path.endsWith('.tgz')) response.end(archive)
+    else if (path.endsWith('.tgz') && request.method === 'HEAD') {
+      heads += 1
+      response.writeHead(says.length ? 200 : 405, says.length ? { 'content-length': archive.length } : {}).end()
+    } else if (path.endsWith('.tgz')) response.end(archive)
     else {
       const integrity = `sha512-${createHash('sha512').update(archive).digest('base64')}`
-      const dist = { tarball: `${registry}/${name}/tarball.tgz`, integrity, unpackedSize: 1000 }
+      const tarball = `${says.publicName ? 'https://registry.npmjs.org' : registry}/${name}/tarball.tgz`
+      const dist = { tarball, integrity, ...(says.unpacked ? { unpackedSize: 1000 } : {}) }
       const version = { name, version: VERSION, dist }
       response.setHeader('content-type', 'application/json')
       response.end(JSON.stringify({ name, 'dist-tags': { latest: VERSION }, versions: { [VERSION]: version } }))
@@ -61,6 +72,9 @@ after(async () => {
   await rm(root, { recursive: true, force: true })
 })
 beforeEach(async () => {
+  says = { unpacked: true, length: true, publicName: false }
+  heads = 0
+  await rm(join(root, 'cache'), { recursive: true, force: true })
   await rm(join(root, 'node_modules'), { recursive: true, force: true })
   library = join(root, 'node_modules', 'node-llama-cpp')
   await mkdir(library, { recursive: true })
@@ -124,6 +138,32 @@ describe('GPU setup', () => {
     assert.equal(steps.length, 6)
   })
 
+  // A registry that does not say the size costs nobody the setup: the archive's length is asked for, also where the
+  // description names the public registry's server, and failing that consent is asked for without a number.
+  it('goes on where the registry does not say the size', async () => {
+    for (const name of NAMES) await pack(name)
+    const sum = (archives.get(NAMES[0] ?? '')?.length ?? 0) + (archives.get(NAMES[1] ?? '')?.length ?? 0)
+    for (const [length, publicName] of [
+      [true, false],
+      [true, true],
+      [false, false],
+    ] as const) {
+      says = { unpacked: false, length, publicName }
+      await rm(join(root, 'cache'), { recursive: true, force: true })
+      let asked: (number | undefined)[] = []
+      const done = await setupGpu({
+        ...{ packages: linux('cuda'), library, registry, signal: signal() },
+        confirm: async ({ unpackedBytes, archiveBytes }) => {
+          asked = [unpackedBytes, archiveBytes]
+          return true
+        },
+      })
+      assert.equal(done, true)
+      assert.deepEqual(asked, [undefined, length ? sum : undefined])
+    }
+    assert.equal(heads, 6)
+  })
+
   it('changes nothing without consent', async () => {
     await pack(NAMES[2] ?? '')
     const done = await setupGpu({
@@ -164,5 +204,43 @@ describe('GPU setup', () => {
       confirm: async () => true,
     })
     await assert.rejects(attempt, { code: 'GPU_REGISTRY' })
+  })
+})
+
+describe('weightless provider setup --gpu', () => {
+  /** Runs it without a terminal; what it said, and how it ended. */
+  async function run(agreed: boolean): Promise<{ said: string; told: string; error: unknown }> {
+    const [stdout, stderr] = [new PassThrough(), new PassThrough()]
+    const io = createIo({ argv: [], env: {}, cwd: root, stdin: new PassThrough(), stdout, stderr })
+    const error = await fetchGpuBuilds({ io, agreed, packages: linux('vulkan'), library, registry }).then(
+      () => undefined,
+      (thrown: unknown) => thrown,
+    )
+    io.dispose()
+    stdout.end()
+    stderr.end()
+    return { said: await text(stderr), told: await text(stdout), error }
+  }
+
+  // It says what it is about to fetch and how large that is as well as it can, and fetches nothing that nobody agreed to.
+  it('says the size as well as it is known, and wants consent', async () => {
+    await pack(NAMES[2] ?? '')
+    const folder = join(root, 'node_modules', '@node-llama-cpp')
+    for (const [unpacked, length, wanted] of [
+      [true, true, /linux-x64-vulkan@9\.9\.9: 1000 B in /],
+      [false, true, /linux-x64-vulkan@9\.9\.9: \d+ B to fetch, and more once unpacked, in /],
+      [false, false, /linux-x64-vulkan@9\.9\.9: of a size that the registry does not say/],
+    ] as const) {
+      says = { unpacked, length, publicName: false }
+      await rm(join(root, 'cache'), { recursive: true, force: true })
+      const { said, error } = await run(false)
+      assert.match(said, wanted)
+      assert.equal(Reflect.get(Object(error), 'code'), 'CLI_USAGE')
+      assert.deepEqual(await readdir(folder), ['linux-x64-cuda'])
+    }
+    const { told, error } = await run(true)
+    assert.equal(error, undefined)
+    assert.match(told, /ready: @node-llama-cpp\/linux-x64-vulkan@9\.9\.9/)
+    assert.ok(existsSync(join(folder, 'linux-x64-vulkan', 'bins')))
   })
 })
