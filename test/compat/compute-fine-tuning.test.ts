@@ -1,15 +1,16 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, openAsBlob, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { after, before, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import type * as Sdk from '@0gfoundation/0g-compute-ts-sdk'
 import type * as Ethers from 'ethers'
 import { ProviderApi } from '#compute/fine-tuning/client/provider-api.ts'
 import type { RunningFineTuning } from '#compute/fine-tuning/main.ts'
 import { readArchive } from '#protocol/compute/fine-tuning/archive.ts'
-import { createTaskDigest, signTaskDigest } from '#protocol/compute/fine-tuning/task-signature.ts'
+import { createTaskDigest, datasetUploadDigest, signTaskDigest } from '#protocol/compute/fine-tuning/task-signature.ts'
 import {
   type FineTuningMarket,
   MODEL,
@@ -64,7 +65,12 @@ const parameters = {
 
 before(async () => {
   market = await openFineTuningMarket()
-  const config = market.config()
+  // The own trainer; what a dataset that says LARGE leaves is made larger.
+  const command = [
+    process.execPath,
+    fileURLToPath(new URL('../agents/compute-fine-tuning/faulty-trainer.ts', import.meta.url)),
+  ]
+  const config = market.config({ trainer: { command, stopMs: 10_000 } })
   provider = await market.start(config)
   await market.register(config, provider.url)
   rpc = new ethers.JsonRpcProvider(market.anvil.url, undefined, { cacheTimeout: -1, pollingInterval: 50 })
@@ -117,10 +123,9 @@ test('is refused parameters that are not as they must be, with a message', async
   }
 })
 
-// The whole way of the unmodified package: send, create, follow, fetch, acknowledge, decrypt. What it decrypts is the
-// adapter; what it paid is the price of the tokens.
-test('trains, fetches, acknowledges and decrypts a model', async () => {
-  const { datasetHash } = await broker.fineTuning.uploadDatasetToTEE(address(), datasetPath)
+/** The whole way of the package from a dataset to the opened archive. */
+async function trainAndDecrypt(path: string): Promise<{ id: string; archive: string }> {
+  const { datasetHash } = await broker.fineTuning.uploadDatasetToTEE(address(), path)
   const id = await broker.fineTuning.createTask(address(), MODEL, datasetHash, parametersPath)
   assert.match(id, /^[0-9a-f-]{36}$/)
   const at = async (progress: string) =>
@@ -132,18 +137,22 @@ test('trains, fetches, acknowledges and decrypts a model', async () => {
   await at('Delivered')
   // Until it is acknowledged and settled there is no other.
   await assert.rejects(broker.fineTuning.createTask(address(), MODEL, datasetHash, parametersPath), /in-progress tasks/)
-  assert.deepEqual(
-    (await broker.fineTuning.listTask(address())).map((task) => task.id),
-    [id],
-  )
+  assert.equal((await broker.fineTuning.listTask(address()))[0]?.id, id)
   assert.match(await broker.fineTuning.getLog(address(), id), /Delivered/)
-  const folder = join(market.folder, 'fetched')
+  const folder = join(market.folder, `fetched-${id}`)
   mkdirSync(folder)
   await broker.fineTuning.acknowledgeModel(address(), id, folder, { downloadMethod: 'tee' })
   await at('Finished')
-  const out = join(market.folder, 'model.zip')
-  await broker.fineTuning.decryptModel(address(), id, join(folder, `lora_model_${id}.zip`), out)
-  const files = readArchive(readFileSync(out))
+  const archive = join(market.folder, `model-${id}.zip`)
+  await broker.fineTuning.decryptModel(address(), id, join(folder, `lora_model_${id}.zip`), archive)
+  return { id, archive }
+}
+
+// The whole way of the unmodified package: send, create, follow, fetch, acknowledge, decrypt. What it decrypts is the
+// adapter; what it paid is the price of the tokens.
+test('trains, fetches, acknowledges and decrypts a model', async () => {
+  const { archive } = await trainAndDecrypt(datasetPath)
+  const files = readArchive(readFileSync(archive))
   assert.deepEqual(
     files.map(({ name }) => name),
     ['adapter.gguf', 'adapter_model.safetensors', 'adapter_config.json', 'loss-curve.json'],
@@ -151,6 +160,44 @@ test('trains, fetches, acknowledges and decrypts a model', async () => {
   assert.equal(Buffer.from(files[0]?.data.subarray(0, 4) ?? []).toString(), 'GGUF')
   const paid = 2n * 10n ** 18n - (await market.balance(market.account(3)))
   assert.ok(paid > 0n && paid % PRICE_WEI === 0n, `${paid} wei is a price of whole tokens`)
+})
+
+// An artefact of more than one encrypted chunk (64 MiB each) comes through the package whole.
+test('decrypts a model of more than 64 MiB', async () => {
+  const path = join(market.folder, 'large.jsonl')
+  writeFileSync(path, `${JSON.stringify({ instruction: 'How much?', input: '', output: 'LARGE' })}\n`)
+  const { archive } = await trainAndDecrypt(path)
+  const [adapter] = readArchive(readFileSync(archive))
+  assert.equal(adapter?.name, 'adapter.gguf')
+  assert.equal(adapter?.data.length, 66 * 2 ** 20)
+  assert.equal(Buffer.from(adapter?.data.subarray(0, 4) ?? []).toString(), 'GGUF')
+  assert.ok(adapter?.data.subarray(-1_000).every((byte) => byte === 0))
+})
+
+// The package refuses more than 100 MB itself; whoever sends it all the same, or with an old signature, hears so from the
+// provider, in the form that the package reads.
+test('is refused a dataset of 101 MB, and one that was signed long ago', async () => {
+  const path = join(market.folder, 'huge.jsonl')
+  writeFileSync(path, '')
+  truncateSync(path, 101 * 2 ** 20)
+  await assert.rejects(broker.fineTuning.uploadDatasetToTEE(address(), path), /exceeds maximum/)
+  const user = market.account(3)
+  const send = async (file: Blob, timestampS: number) => {
+    const form = new FormData()
+    form.set('file', file, 'dataset.jsonl')
+    const digest = datasetUploadDigest({ user: user.address, timestampS })
+    form.set('signature', await signTaskDigest({ signer: user, digest }))
+    form.set('timestamp', String(timestampS))
+    const response = await fetch(`${provider.url}/v1/user/${user.address}/dataset`, { method: 'POST', body: form })
+    return { status: response.status, body: (await response.json()) as { error: string } }
+  }
+  const nowS = Math.floor(Date.now() / 1000)
+  const huge = await send(await openAsBlob(path), nowS)
+  assert.equal(huge.status, 413)
+  assert.ok(huge.body.error.length > 0)
+  const stale = await send(new Blob([readFileSync(datasetPath)]), nowS - 600)
+  assert.ok(stale.status >= 400 && stale.status < 500)
+  assert.ok(stale.body.error.length > 0)
 })
 
 /** Another user's task that trains for longer than any of these tests, or waits until it may. */

@@ -1,5 +1,5 @@
 import { createReadStream, createWriteStream } from 'node:fs'
-import { open, rename, stat } from 'node:fs/promises'
+import { open, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { crc32 } from 'node:zlib'
@@ -107,7 +107,10 @@ async function unpackOne(parameters: {
     },
     createWriteStream(part, { flush: true }),
   )
-  if (found !== crc || copied !== sizeBytes) throw archiveDamaged(name)
+  if (found !== crc || copied !== sizeBytes) {
+    await rm(part, { force: true })
+    throw archiveDamaged(name)
+  }
   await rename(part, to)
 }
 
