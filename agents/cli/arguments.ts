@@ -46,3 +46,11 @@ export function selectionMethod(text: string): 'min' | 'max' | 'random' | number
   if (/^\d{1,8}$/.test(text)) return Number(text)
   throw new InvalidArgumentError('give min, max, random, or a number of shards')
 }
+
+/** An option's amount of coins, above zero, in wei. */
+export function coins(text: string): bigint {
+  const [, whole = '', fraction = ''] = /^(\d{1,12})(?:\.(\d{1,18}))?$/.exec(text) ?? []
+  const wei = BigInt(`${whole}${fraction.padEnd(18, '0')}`)
+  if (whole !== '' && wei > 0n) return wei
+  throw new InvalidArgumentError('give an amount of coins above zero, such as 3 or 0.5')
+}

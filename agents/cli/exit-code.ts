@@ -37,7 +37,7 @@ const CODES: ReadonlyMap<string, number> = new Map([
     'RECEIPT_UNKNOWN',
     'KV_KEY_UNKNOWN',
   ]),
-  ...group(EXIT_CODE.funds, ['INSUFFICIENT_FUNDS']),
+  ...group(EXIT_CODE.funds, ['INSUFFICIENT_FUNDS', 'DEPOSIT_INSUFFICIENT', 'FEE_ABOVE_LIMIT']),
   ...group(EXIT_CODE.network, [
     'CHAIN_UNREACHABLE',
     'INDEXER_UNREACHABLE',
@@ -53,6 +53,9 @@ const CODES: ReadonlyMap<string, number> = new Map([
     'PROVIDER_TIMEOUT',
     'PROVIDER_BUSY',
     'KV_UNREACHABLE',
+    'DISPERSER_UNREACHABLE',
+    'DISPERSER_TIMEOUT',
+    'DISPERSAL_FAILED',
   ]),
 ])
 

@@ -22,7 +22,7 @@ export function daAgents({
   setting: AgentSetting
   port: (name: string) => number
 }): DevnetAgent[] {
-  const { DASigners, DAEntrance } = deployment.contracts
+  const { DASigners, DAEntrance, DispersalAccounts } = deployment.contracts
   const chain = {
     ...{ rpcUrls: [rpcUrl], id: deployment.chainId, signers: DASigners, entrance: DAEntrance },
     startBlock: deployment.block,
@@ -48,6 +48,8 @@ export function daAgents({
       data: dataOf('disperser'),
       chain: { ...chain, confirmations: 2, pollIntervalMs: 500 },
       key: { devAccount: DISPERSER_ACCOUNT },
+      // Clients of 0G's protocol cannot sign: here their blobs are free, and who sends a voucher pays.
+      fees: { accounts: DispersalAccounts, mode: 'optional', claimIntervalMs: 5_000 },
       listen: `${devnetHost}:${port('disperser')}`,
       listenGrpc: `${devnetHost}:${port('disperser grpc')}`,
     },

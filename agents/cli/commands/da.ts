@@ -1,29 +1,24 @@
-import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
-import { type Address, formatEther } from 'viem'
-import { z } from 'zod'
+import { formatEther } from 'viem'
 import { asPowerOfTwo } from '#client/da/confidence.ts'
-import { connectDa, type DaClient, type DaEvent } from '#client/da/da-client.ts'
+import type { DaEvent } from '#client/da/da-client.ts'
 import { atomicWrite } from '#kit/files.ts'
 import { MAX_BLOB_BYTES } from '#protocol/da/constants.ts'
 import { WeightlessError } from '#protocol/error.ts'
-import { byteCount, parseRoot, wholeNumber, zeroOrMore } from '../arguments.ts'
+import { byteCount, coins, parseRoot, wholeNumber, zeroOrMore } from '../arguments.ts'
 import type { CliIo } from '../io.ts'
-import { type NetworkSettings, resolveNetwork } from '../network.ts'
-import { type SignerOptions, signer } from '../open-client.ts'
-import { type GlobalOptions, readOptions } from '../options.ts'
+import { type DaOptions, openDa, withAccounts, withContracts } from '../open-da.ts'
+import { readOptions } from '../options.ts'
 import { formatBytes, type Progress } from '../progress.ts'
 import { writeOut } from '../write-out.ts'
-
-interface DaOptions extends GlobalOptions, SignerOptions {
-  entrance?: string
-  signers?: string
-}
+import { putThrough, quoteAt, registerAccounts } from './da-disperser.ts'
 
 interface PutOptions extends DaOptions {
   epochs?: number
   force?: boolean
+  disperser?: string
+  maxFee?: bigint
 }
 
 interface GetOptions extends DaOptions {
@@ -45,16 +40,18 @@ interface DemandOptions extends DaOptions {
   epoch?: number
 }
 
-/** `weightless da put|get|sample|demand|quote`. */
+/** `weightless da put|get|sample|demand|quote|deposit|balance|withdraw`. */
 export function register(program: Command, io: CliIo): void {
   const group = program
     .command('da')
     .description('data availability: publish blobs, read them, check that they are there')
-  withContracts(group.command('put'))
+  withAccounts(group.command('put'))
     .description('publish a blob: its quorum signs for it, and the chain records the certificate')
     .argument('<file>', 'the file, at most 32 MiB; - for standard input')
     .option('--epochs <n>', 'epochs for which it is kept (default: the shortest the contract takes)', wholeNumber)
     .option('--force', 'pay even where the blob is there already')
+    .option('--disperser <url>', 'let this disperser do it, paid from your deposit there; see: weightless da deposit')
+    .option('--max-fee <coins>', 'with --disperser: pay at most this, also where paying is optional', coins)
     .option('--keystore <file>', 'keystore of the account that pays')
     .option('--password-file <file>', 'file with its password')
     .addHelpText('after', '\nThe same command again pays nothing twice: it goes on where an interrupted one stopped.')
@@ -88,20 +85,36 @@ export function register(program: Command, io: CliIo): void {
     .description('what publishing a blob costs now')
     .argument('<size>', 'bytes, such as 131072 or 2MiB', byteCount)
     .option('--epochs <n>', 'epochs for which it is kept', wholeNumber)
+    .option('--disperser <url>', 'ask this disperser in place of the contract')
     .action((size: number, _: unknown, command: Command) => quote(size, readOptions<PutOptions>(command), io))
-}
-
-function withContracts(command: Command): Command {
-  return command
-    .option('--entrance <address>', 'DAEntrance contract (also WEIGHTLESS_DA_ENTRANCE)')
-    .option('--signers <address>', 'DASigners contract (also WEIGHTLESS_DA_SIGNERS)')
+  registerAccounts(group, io)
 }
 
 async function put(file: string, options: PutOptions, io: CliIo): Promise<void> {
+  if (options.disperser !== undefined && (options.epochs !== undefined || options.force === true)) {
+    throw new WeightlessError({
+      code: 'CLI_USAGE',
+      message: 'a disperser keeps to its own retention, and pays for each blob once',
+      fix: 'leave --epochs and --force out, or leave --disperser out',
+    })
+  }
   const data = await readInput(file, io)
   const view = showEvents(io)
-  await using da = await open(options, io, { pays: true })
+  await using da = await openDa(options, io, { pays: true })
   try {
+    if (options.disperser !== undefined) {
+      const { disperser: url, maxFee: maxFeeWei } = options
+      const done = await putThrough(da, { url, data, maxFeeWei, onEvent: view.listener }, io)
+      view.stop()
+      const { certificate, requestId, feeWei } = done
+      const { dataRoot, epoch, expiryEpoch } = certificate
+      io.result({
+        json: { ...certificate, feeWei, requestId, quote: done.quote },
+        text: [`blob published, root = ${dataRoot}`, `epoch ${epoch}, kept until epoch ${expiryEpoch}`],
+      })
+      io.info(feeWei === 0n ? 'it was free: nothing was charged' : `charged ${formatEther(feeWei)}`)
+      return
+    }
     const done = await da.disperse({
       ...{ data, retentionEpochs: options.epochs, force: options.force, signal: io.signal, onEvent: view.listener },
     })
@@ -123,7 +136,7 @@ async function put(file: string, options: PutOptions, io: CliIo): Promise<void> 
 
 async function get(dataRoot: `0x${string}`, options: GetOptions, io: CliIo): Promise<void> {
   const view = showEvents(io)
-  await using da = await open(options, io)
+  await using da = await openDa(options, io)
   try {
     const found = await da.retrieve({ dataRoot, epoch: options.epoch, signal: io.signal, onEvent: view.listener })
     view.stop()
@@ -150,7 +163,7 @@ async function get(dataRoot: `0x${string}`, options: GetOptions, io: CliIo): Pro
 }
 
 async function demand(dataRoot: `0x${string}`, options: DemandOptions, io: CliIo): Promise<void> {
-  await using da = await open(options, io, { pays: true })
+  await using da = await openDa(options, io, { pays: true })
   const { row, epoch } = options
   const done = await da.demandRow({
     ...{ dataRoot, row, epoch, signal: io.signal },
@@ -173,7 +186,7 @@ async function demand(dataRoot: `0x${string}`, options: DemandOptions, io: CliIo
 
 async function sampleBlob(dataRoot: `0x${string}`, options: SampleOptions, io: CliIo): Promise<void> {
   const view = showEvents(io)
-  await using da = await open(options, io)
+  await using da = await openDa(options, io)
   try {
     const found = await da.sample({
       ...{ dataRoot, epoch: options.epoch, samples: options.samples, signal: io.signal, onEvent: view.listener },
@@ -203,53 +216,13 @@ async function sampleBlob(dataRoot: `0x${string}`, options: SampleOptions, io: C
 }
 
 async function quote(sizeBytes: number, options: PutOptions, io: CliIo): Promise<void> {
-  await using da = await open(options, io)
+  if (options.disperser !== undefined) return await quoteAt(options.disperser, sizeBytes, io)
+  await using da = await openDa(options, io)
   const { feeWei, retentionEpochs, epoch } = await da.quote({ sizeBytes, retentionEpochs: options.epochs })
   io.result({
     json: { sizeBytes, retentionEpochs, feeWei, epoch },
     text: [`${formatEther(feeWei)} for ${formatBytes(sizeBytes)}, kept for ${retentionEpochs} epochs`],
   })
-}
-
-async function open(options: DaOptions, io: CliIo, { pays = false } = {}): Promise<DaClient> {
-  const network = resolveNetwork({ io, options })
-  const { signers, entrance } = contracts(options, network, io)
-  const account = pays ? await signer({ io, options, network }) : undefined
-  return connectDa({ rpcUrl: network.rpcUrl, contracts: { signers, entrance }, account })
-}
-
-const address = z
-  .string()
-  .regex(/^0x[0-9a-fA-F]{40}$/, 'is no address')
-  .transform((text) => text.toLowerCase() as Address)
-const devnetSchema = z.object({
-  contracts: z.looseObject({ DASigners: address.optional(), DAEntrance: address.optional() }),
-})
-
-/** The contracts by flag, environment, or the devnet's file. */
-function contracts(
-  options: DaOptions,
-  { devnet }: NetworkSettings,
-  io: CliIo,
-): { signers: Address; entrance: Address } {
-  const known = devnet === undefined ? undefined : devnetSchema.safeParse(JSON.parse(readFileSync(devnet.path, 'utf8')))
-  const found = known?.success ? known.data.contracts : {}
-  const pick = (flag: string, given: string | undefined, variable: string, local: Address | undefined): Address => {
-    const text = given ?? (io.env[variable] || undefined)
-    if (text === undefined && local !== undefined) return local
-    const parsed = address.safeParse(text)
-    if (parsed.success) return parsed.data
-    throw new WeightlessError({
-      code: text === undefined ? 'SETTING_MISSING' : 'SETTING_INVALID',
-      message: text === undefined ? `the address of the contract is not known: ${flag}` : `${flag} is no address`,
-      fix: `give ${flag}, set ${variable}, or start a local network with: weightless up`,
-      details: { setting: flag },
-    })
-  }
-  return {
-    entrance: pick('--entrance', options.entrance, 'WEIGHTLESS_DA_ENTRANCE', found.DAEntrance),
-    signers: pick('--signers', options.signers, 'WEIGHTLESS_DA_SIGNERS', found.DASigners),
-  }
 }
 
 /** A whole blob from a file or standard input, never more than fits. */

@@ -1,5 +1,6 @@
-import { type Command, InvalidArgumentError } from 'commander'
-import { formatEther, parseEther } from 'viem'
+import type { Command } from 'commander'
+import { formatEther } from 'viem'
+import { coins } from '../arguments.ts'
 import type { CliIo } from '../io.ts'
 import { type ComputeOptions, computeOptions, openCompute } from '../open-compute.ts'
 import { readOptions } from '../options.ts'
@@ -63,9 +64,4 @@ async function runDeposit({
   } finally {
     await compute.close()
   }
-}
-
-function coins(text: string): bigint {
-  if (/^\d{1,12}(\.\d{1,18})?$/.test(text) && parseEther(text) > 0n) return parseEther(text)
-  throw new InvalidArgumentError('give an amount of coins above zero, such as 3 or 0.5')
 }

@@ -10,6 +10,7 @@ import type { ClaimJob } from './fees/claim-job.ts'
 import type { FeeBook } from './fees/fee-book.ts'
 import type { BlobQuote, FeeDesk, PaymentTerms } from './fees/fee-desk.ts'
 import type { StoredRequest } from './request-store.ts'
+import { disperserStatus } from './status.ts'
 
 /** HTTP status by error code. */
 const STATUS: Record<string, number> = {
@@ -133,14 +134,7 @@ export function registerDisperserRoutes({
       freeWei: String(desk.freeWei(account, standing)),
     }
   })
-  app.get('/v1/status', async () => {
-    const { payers, reservedWei, chargedWei, claimedWei } = book.totals()
-    const fees = {
-      ...{ mode: desk.mode, payers, reservedWei: String(reservedWei), chargedWei: String(chargedWei) },
-      ...{ claimedWei: String(claimedWei), lastError: claims?.lastError ?? null },
-    }
-    return { disperser: address, requests: disperser.counts(), fees }
-  })
+  app.get('/v1/status', async () => disperserStatus({ disperser, desk, book, claims, address }))
 }
 
 /** A request as it is told: no bytes, no paths. */
@@ -150,7 +144,9 @@ function requestJson(request: StoredRequest, disperser: Disperser): object {
   const facts = { dataRoot, epoch, quorumId, expiryEpoch, submitTx, confirmTx, block, feeWei, error }
   const charged = disperser.chargeOf(request)
   const charge =
-    charged === undefined ? null : { user: charged.user, feeWei: String(charged.feeWei), state: charged.state }
+    charged === undefined
+      ? null
+      : { id: charged.id, user: charged.user, feeWei: String(charged.feeWei), state: charged.state }
   return { requestId: id, state, sizeBytes, acceptedAtMs, ...facts, charge }
 }
 

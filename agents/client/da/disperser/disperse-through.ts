@@ -80,8 +80,8 @@ export async function disperseThrough(
     book.named(id, request.requestId)
     try {
       const done = await confirmed(connection, { ...parameters, commitment, request })
-      const feeWei = owedFor({ key: purse.key, feeWei: quote.totalWei, charge: done.charge })
-      book.bill(purse.key, { id, feeWei })
+      const owed = owedFor({ key: purse.key, feeWei: quote.totalWei, charge: done.charge })
+      const feeWei = book.bill(purse.key, { id, ...owed })
       return { certificate: done.certificate, requestId: done.requestId, quote, feeWei }
     } catch (error) {
       if (error instanceof DisperserFailedError && error.code === 'DISPERSAL_FAILED') book.fail(id)

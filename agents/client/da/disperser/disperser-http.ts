@@ -71,7 +71,8 @@ const requestSchema = z.object({
   epoch: count.optional(),
   quorumId: count.optional(),
   error: z.string().max(4_096).optional(),
-  charge: z.object({ user: address, feeWei: wei, state: z.string().max(32) }).nullish(),
+  /** Equal blobs are one charge, which has one id. */
+  charge: z.object({ id: count, user: address, feeWei: wei, state: z.string().max(32) }).nullish(),
 })
 
 /** What a disperser says a blob costs. */

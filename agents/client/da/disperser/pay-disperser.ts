@@ -98,8 +98,8 @@ export async function catchUp(
     if (blob.dataRoot === except) continue
     const isOver = blob.expiresAtS * 1_000 < Date.now()
     const request = blob.requestId === undefined ? undefined : await lookUp({ url, id: blob.requestId, signal })
-    const feeWei = request === undefined ? undefined : await chargedFor(connection, { key, blob, request })
-    if (feeWei !== undefined) book.bill(key, { id: blob.id, feeWei })
+    const owed = request === undefined ? undefined : await chargedFor(connection, { key, blob, request })
+    if (owed !== undefined) book.bill(key, { id: blob.id, ...owed })
     else if (request?.state === 'failed' || isOver) book.fail(blob.id)
   }
   // Last: what was claimed for blobs above is in their bills by now.
@@ -120,11 +120,18 @@ interface CatchUpParameters {
 async function chargedFor(
   connection: DaConnection,
   { key, blob, request }: { key: VoucherKey; blob: OpenBlob; request: DisperserRequest },
-): Promise<bigint | undefined> {
+): Promise<Owed | undefined> {
   const { epoch, quorumId, charge } = request
   if (request.dataRoot !== blob.dataRoot || epoch === undefined) return undefined
   const record = await readBlob(connection, { dataRoot: blob.dataRoot, epoch, quorumId })
   return record?.confirmed === true ? owedFor({ key, feeWei: blob.feeWei, charge }) : undefined
+}
+
+/** What a confirmed blob costs. */
+export interface Owed {
+  feeWei: bigint
+  /** The disperser's charge; undefined where nothing is owed. */
+  charge: number | undefined
 }
 
 /** What a confirmed blob costs: what the disperser says, never more than was signed for it. */
@@ -136,10 +143,12 @@ export function owedFor({
   key: VoucherKey
   feeWei: bigint
   charge: DisperserRequest['charge']
-}): bigint {
+}): Owed {
   // An equal blob was somebody else's: nothing is owed for this one.
-  if (charge === undefined || charge === null || charge.user !== key.user.toLowerCase()) return 0n
-  return charge.feeWei < feeWei ? charge.feeWei : feeWei
+  if (charge === undefined || charge === null || charge.user !== key.user.toLowerCase()) {
+    return { feeWei: 0n, charge: undefined }
+  }
+  return { feeWei: charge.feeWei < feeWei ? charge.feeWei : feeWei, charge: charge.id }
 }
 
 async function lookUp(call: { url: string; id: string; signal: AbortSignal | undefined }) {

@@ -50,9 +50,11 @@ const MIGRATIONS = [
      feeWei text not null,
      state text not null,
      requestId text,
+     charge integer,
      expiresAtS integer not null
    ) strict;
-   create index blobByAccount on blob (account, state);`,
+   create index blobByAccount on blob (account, state);
+   create unique index blobByCharge on blob (account, dataRoot, charge);`,
 ]
 
 interface BlobRow {
@@ -129,13 +131,23 @@ export class VoucherBook {
     this.#db.run('update blob set requestId = ? where id = ?', requestId, id)
   }
 
-  /** The blob is confirmed: what it was charged is owed. Once. */
-  bill(key: VoucherKey, { id, feeWei }: { id: number; feeWei: bigint }): void {
-    this.#db.transaction(() => {
-      if (!this.#close(id, 'billed')) return
+  /**
+   * The blob is confirmed: what it was charged is owed. Once, and once for equal blobs, which are one charge of the
+   * disperser. Returns what is owed for this one.
+   */
+  bill(key: VoucherKey, { id, feeWei, charge }: { id: number; feeWei: bigint; charge: number | undefined }): bigint {
+    return this.#db.transaction(() => {
+      if (!this.#close(id, 'billed') || charge === undefined) return 0n
       const account = this.#accountId(key)
+      const { changes } = this.#db.run(
+        `update blob set charge = ?1 where id = ?2 and not exists
+           (select 1 from blob as equal where equal.account = ?3 and equal.dataRoot = blob.dataRoot and equal.charge = ?1)`,
+        ...[charge, id, account],
+      )
+      if (Number(changes) === 0) return 0n
       const known = this.#read(account)
       this.#write(account, known.billedWei + feeWei, known.signedWei)
+      return feeWei
     })
   }
 
@@ -208,8 +220,8 @@ export class VoucherBook {
 }
 
 /** Where the book is unless told otherwise. */
-export function defaultBookDir(): string {
-  const data = process.env.XDG_DATA_HOME || join(homedir(), '.local', 'share')
+export function defaultBookDir(env: Readonly<Record<string, string | undefined>> = process.env): string {
+  const data = env.XDG_DATA_HOME || join(homedir(), '.local', 'share')
   return join(data, 'weightless', 'da')
 }
 
