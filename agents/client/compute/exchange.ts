@@ -39,6 +39,8 @@ export interface ExchangeParameters {
 /** One request at one provider, from its first token on. */
 export interface Exchange {
   readonly service: ComputeService
+  /** Model that was asked for, as the provider names it. */
+  readonly model: string
   /** Names the answer at the provider. */
   readonly chatId: string | undefined
   readonly contentType: string
@@ -190,7 +192,8 @@ async function post(sent: SentRequest, account: FundedAccount, cumulativeFeeWei:
     watch.began()
     const firstTokenMs = performance.now() - startedMs
     const { chunks, verification } = deliver({ sent, chatId, reader, watch, original: voucher === undefined })
-    const facts = { service, chatId, contentType, maxFeeWei: sent.maxFeeWei, firstTokenMs }
+    const { model = service.model } = parameters
+    const facts = { service, model, chatId, contentType, maxFeeWei: sent.maxFeeWei, firstTokenMs }
     return { ok: true, exchange: { ...facts, chunks, verification } }
   } catch (error) {
     watch.stop()

@@ -107,7 +107,13 @@ function unfit(candidate: Candidate, parameters: RankParameters): Omit<ProviderA
   if (only !== undefined && !only.some((name) => isNamed(service, name))) return out('NOT_ONLY', 'not among `only`')
   if (ignore?.some((name) => isNamed(service, name))) return out('IGNORED', 'among `ignore`')
   if (!health.up) return out('PROVIDER_UNREACHABLE', health.reason ?? 'is down')
-  if (findModel(candidate, model) === undefined) return out('NO_MODEL', `does not serve ${model}`)
+  if (findModel(candidate, model) === undefined) {
+    const base = adaptedModel(model ?? '')?.base
+    const hasBase = base !== undefined && findModel(candidate, base) !== undefined
+    return hasBase
+      ? out('NO_ADAPTERS', `serves ${base}, but loads no adapters`)
+      : out('NO_MODEL', `does not serve ${model}`)
+  }
   if (above(service.inputPriceWei, maxPrice?.prompt)) return out('PRICE', 'prompt price above max_price')
   if (above(service.outputPriceWei, maxPrice?.completion)) return out('PRICE', 'completion price above max_price')
   if (!preferences.require_parameters) return undefined

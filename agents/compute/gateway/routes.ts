@@ -156,8 +156,11 @@ async function* streamed(
   }
 }
 
-function note({ service, chatId, firstTokenMs, verification }: Exchange, { log, metrics }: RoutesParameters): void {
-  const { provider, model } = service
+function note(
+  { service, model, chatId, firstTokenMs, verification }: Exchange,
+  { log, metrics }: RoutesParameters,
+): void {
+  const { provider } = service
   void verification.then(({ verified, feeWei, checks, usage, digest }) => {
     metrics.ended(verified ? 'verified' : 'unverified')
     metrics.spent(feeWei ?? 0n)

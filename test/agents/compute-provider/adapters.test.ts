@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { readdir, writeFile } from 'node:fs/promises'
+import { readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import type { RunningProvider } from '#compute/provider/main.ts'
@@ -13,11 +13,13 @@ import { buildFileTree } from '#protocol/storage/file-tree.ts'
 import { writeGgufFile } from '#scripts/model/random.ts'
 import { randomModel } from '#scripts/model/random-model.ts'
 import { type FaultProxy, startFaultProxy } from '../client/fault-proxy.ts'
+import { seededRandom, testSeed } from '../client/seeded.ts'
 import { type StorageNetwork, startStorageNetwork } from '../client/storage-network.ts'
 import { randomAdapter } from '../engines/random-adapter.ts'
 import { type Market, openMarket, type User } from './market.ts'
 import { startUpstream } from './upstream.ts'
 
+const seed = testSeed()
 const MAX_BYTES = 200_000
 const shape = { layers: 2, context: 256 }
 const base = randomModel({ seed: 3n, config: shape })
@@ -88,14 +90,15 @@ interface Answered {
 
 async function ask(
   asked: string,
-  options: { who?: User; at?: RunningProvider; content?: string } = {},
+  options: { who?: User; at?: RunningProvider; content?: string; signal?: AbortSignal | undefined } = {},
 ): Promise<Answered> {
-  const { who = user, at = provider, content = 'Tell me something about rivers.' } = options
+  const { who = user, at = provider, content = 'Tell me something about rivers.', signal } = options
   const messages = [{ role: 'user', content }]
   const response = await fetch(`${at.url}/v1/chat/completions`, {
     method: 'POST',
     headers: { authorization: `Bearer ${await who.token()}` },
     body: JSON.stringify({ model: asked, messages, max_tokens: 16, temperature: 0 }),
+    ...(signal === undefined ? {} : { signal }),
   })
   const body = (await response.json()) as {
     model?: string
@@ -304,6 +307,60 @@ describe('the places for adapters', () => {
     assert.deepEqual([more.status, more.error?.code], [429, 'adapter_fetch_limit'])
     assert.ok(Number(more.headers.get('retry-after')) > 60)
     assert.equal((await ask(named('one'), { at: shared })).status, 200)
+  })
+})
+
+describe(`adapters under random load (seed ${seed})`, () => {
+  // Invariant: however requests for many adapters, clients that leave, and a network that fails come together, an answer
+  // that is given is the right one; what is not answered is refused with a code; and in the end everything works.
+  it('answer rightly or say why not', async (t) => {
+    const limits = { loaded: 2, contexts: 1, refusedMs: 50, fetches: 2, fetchesPerUserPerHour: 0 }
+    const config = configOf('random', { limits: { requestsPerMinute: 0, concurrentPerUser: 64 } }, limits)
+    const small = await startSecond(config, t)
+    const random = seededRandom(seed)
+    const names = ['test-model', ...['one', 'two', 'three', 'four'].map(named)]
+    const right = new Map<string, string>()
+    for (const name of names) right.set(name, (await ask(name, { at: small })).text)
+    assert.equal(new Set(right.values()).size, names.length)
+    t.after(() => {
+      proxy.fault = () => undefined
+    })
+    proxy.fault = () => (random(6) === 0 ? { type: 'refuse' } : undefined)
+    const codes = new Map<string, number>()
+    for (let round = 0; round < 6; round++) {
+      // Files go, so that there is something to fetch.
+      if (random(2) === 0) {
+        const file = `${rootOf(['one', 'two', 'three', 'four'][random(4)] ?? '')}.gguf`
+        await rm(join(market.folder, 'random', 'adapters', file), { force: true })
+      }
+      const asked = Array.from({ length: 8 }, () => names[random(names.length)] ?? '')
+      const outcomes = await Promise.allSettled(
+        asked.map((name) =>
+          ask(name, { at: small, signal: random(5) === 0 ? AbortSignal.timeout(1 + random(20)) : undefined }),
+        ),
+      )
+      for (const [i, outcome] of outcomes.entries()) {
+        const name = asked[i] ?? ''
+        if (outcome.status === 'rejected') {
+          assert.match(String(outcome.reason), /Timeout|abort/i)
+          continue
+        }
+        const { status, text, error } = outcome.value
+        codes.set(error?.code ?? 'answered', (codes.get(error?.code ?? 'answered') ?? 0) + 1)
+        if (status === 200) assert.equal(text, right.get(name), `${round}.${i}: ${name}`)
+        else assert.ok(['adapters_busy', 'adapter_unavailable'].includes(error?.code ?? ''), JSON.stringify(error))
+      }
+      const list = (await (await fetch(`${small.url}/v1/models`)).json()) as { data: { id: string }[] }
+      assert.ok(list.data.length <= 3, 'no more than two adapters are loaded')
+    }
+    t.diagnostic(JSON.stringify(Object.fromEntries(codes)))
+    assert.ok((codes.get('answered') ?? 0) > 0)
+    proxy.fault = () => undefined
+    for (const name of names) {
+      await untilOk(name, small)
+      assert.equal((await ask(name, { at: small })).text, right.get(name))
+    }
+    assert.equal(small.status().running, 0)
   })
 })
 
