@@ -10,8 +10,9 @@ import type * as Ethers from 'ethers'
 import { ProviderApi } from '#compute/fine-tuning/client/provider-api.ts'
 import type { RunningFineTuning } from '#compute/fine-tuning/main.ts'
 import { readArchive } from '#protocol/compute/fine-tuning/archive.ts'
-import { createTaskDigest, datasetUploadDigest, signTaskDigest } from '#protocol/compute/fine-tuning/task-signature.ts'
+import { datasetUploadDigest, signTaskDigest } from '#protocol/compute/fine-tuning/task-signature.ts'
 import {
+  createTask,
   type FineTuningMarket,
   MODEL,
   openFineTuningMarket,
@@ -205,15 +206,8 @@ async function otherTask(index: number): Promise<{ id: string; api: ProviderApi 
   const user = market.account(index)
   await market.fund(user, '2')
   const api = new ProviderApi({ url: provider.url, provider: provider.address, account: user })
-  const datasetHash = await api.sendDataset(readFileSync(datasetPath))
-  const [model] = await api.models()
-  const nonce = BigInt(Date.now()) * 10_000n
-  const digest = createTaskDigest({ user: user.address, nonce, datasetHash })
-  const id = await api.create({
-    ...{ userAddress: user.address, datasetHash, preTrainedModelHash: model?.hash ?? '', wait: true },
-    ...{ trainingParams: JSON.stringify({ ...parameters, max_steps: 10_000 }), nonce: String(nonce) },
-    signature: await signTaskDigest({ signer: user, digest }),
-  })
+  const trainingParams = JSON.stringify({ ...parameters, max_steps: 10_000 })
+  const id = await createTask({ api, user, dataset: readFileSync(datasetPath, 'utf8'), trainingParams })
   return { id, api }
 }
 

@@ -8,15 +8,19 @@ import { fetchArtefact } from '#compute/fine-tuning/client/fetch-model.ts'
 import { ProviderApi } from '#compute/fine-tuning/client/provider-api.ts'
 import type { FineTuningConfig, RunningFineTuning } from '#compute/fine-tuning/main.ts'
 import { type Chain, connectChain } from '#kit/chain/client.ts'
-import { silentLog } from '#kit/log.ts'
 import type { TaskView } from '#protocol/compute/fine-tuning/task.ts'
-import { createTaskDigest, signTaskDigest } from '#protocol/compute/fine-tuning/task-signature.ts'
 import { signTerms } from '#protocol/compute/fine-tuning/terms.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import type { Hash, Hex } from '#protocol/hex.ts'
-import { nodeConfigSchema, startNode } from '#storage/node/main.ts'
-import { deployStorageContracts } from '../../storage-contracts.ts'
-import { type FineTuningMarket, openFineTuningMarket, until } from './market.ts'
+import type { startNode } from '#storage/node/main.ts'
+import {
+  createTask,
+  type FineTuningMarket,
+  openFineTuningMarket,
+  reaches,
+  startMarketStorage,
+  until,
+} from './market.ts'
 
 const COIN = 10n ** 18n
 const parameters = JSON.stringify({
@@ -40,20 +44,10 @@ let chain: Chain
 
 before(async () => {
   market = await openFineTuningMarket()
-  const flow = await deployStorageContracts({ url: market.anvil.url })
-  node = await startNode(
-    nodeConfigSchema.parse({
-      data: { dir: join(market.folder, 'node'), shard: '0/1' },
-      chain: {
-        ...{ rpcUrls: [market.anvil.url], flow: flow.flow, startBlock: flow.block, confirmations: 0 },
-        pollIntervalMs: 100,
-      },
-      rpc: { listen: '127.0.0.1:0', listenAdmin: '127.0.0.1:0', hashThreads: 0 },
-    }),
-    { log: silentLog() },
-  )
+  const started = await startMarketStorage(market)
+  node = started.node
   config = market.config({
-    storage: { nodes: [node.url], flow: flow.flow, attempts: 2, retryMs: 100, timeoutMs: 4_000 },
+    storage: started.storage,
     trainer: { stopMs: 5_000 },
   })
   provider = await market.start(config)
@@ -72,13 +66,8 @@ const reader = () => new FineTuningReader({ chain, contract: market.contracts.fi
 
 /** Creates a task, with terms where `maxFeeWei` is given. */
 async function create(user: PrivateKeyAccount, o: { maxFeeWei?: bigint; id?: string; steps?: number } = {}) {
-  const api = apiOf(user)
-  const datasetHash = await api.sendDataset(Buffer.from(examples))
-  const [model] = await api.models()
-  const nonce = BigInt(Date.now()) * 10_000n
-  const digest = createTaskDigest({ user: user.address, nonce, datasetHash })
-  const deliverBy = (await reader().nowS()) + 600
   const { maxFeeWei, id = crypto.randomUUID(), steps = 2 } = o
+  const deliverBy = (await reader().nowS()) + 600
   const terms = {
     user: user.address,
     provider: provider.address,
@@ -87,22 +76,14 @@ async function create(user: PrivateKeyAccount, o: { maxFeeWei?: bigint; id?: str
     deliverByS: deliverBy,
   }
   const signature = await signTerms({ signer: user, chainId: 31_337, contract: market.contracts.taskBook, terms })
-  return await api.create({
-    ...{ userAddress: user.address, datasetHash, preTrainedModelHash: model?.hash ?? '', wait: true },
-    ...{ trainingParams: parameters.replace('40', String(steps)), nonce: String(nonce) },
-    signature: await signTaskDigest({ signer: user, digest }),
-    ...(maxFeeWei === undefined ? {} : { terms: { id, maxFee: String(maxFeeWei), deliverBy, signature } }),
+  return await createTask({
+    ...{ api: apiOf(user), user, dataset: examples, trainingParams: parameters.replace('40', String(steps)) },
+    terms: maxFeeWei === undefined ? undefined : { id, maxFee: String(maxFeeWei), deliverBy, signature },
   })
 }
 
-async function reaches(user: PrivateKeyAccount, id: string, progress: string): Promise<TaskView> {
-  return await until(async () => {
-    const task = await apiOf(user).task(id)
-    if (task.progress === 'Failed' && progress !== 'Failed')
-      assert.fail(`${task.failure?.code} ${task.failure?.message}`)
-    return task.progress === progress ? task : undefined
-  }, `the task is ${progress}`)
-}
+const follow = (user: PrivateKeyAccount, id: string, progress: string): Promise<TaskView> =>
+  reaches({ api: apiOf(user), id, progress })
 
 async function pass(seconds: number): Promise<void> {
   await market.anvil.rpc('evm_increaseTime', [seconds])
@@ -118,7 +99,7 @@ test('a restart in the middle of training costs nothing', async () => {
   await until(async () => (await apiOf(user).curve(id, 0)).length >= 4, 'it trains')
   await provider.close()
   provider = await market.start({ ...config, port: Number(new URL(provider.url).port) })
-  const task = await reaches(user, id, 'Delivered')
+  const task = await follow(user, id, 'Delivered')
   const curve = await apiOf(user).curve(id, 0)
   assert.deepEqual(
     curve.map(({ step }) => step),
@@ -161,14 +142,14 @@ test('without an acknowledgement a part is paid, and no key released', async () 
   await provider.settle()
   assert.equal(await market.balance(user), COIN, 'nothing is charged before the time is over')
   await pass(3_700)
-  const finished = await reaches(user, id, 'Finished')
+  const finished = await follow(user, id, 'Finished')
   assert.equal(await market.balance(user), COIN - (BigInt(fee) * 30n) / 100n)
   const deliverable = await reader().deliverable(user.address, finished.id)
   assert.deepEqual([deliverable?.settled, deliverable?.encryptedSecret], [true, '0x'])
   const next = await create(user)
-  await reaches(user, next, 'Delivered')
+  await follow(user, next, 'Delivered')
   await market.call(user, market.contracts.fineTuning, 'acknowledgeDeliverable', [provider.address, next])
-  await reaches(user, next, 'Finished')
+  await follow(user, next, 'Finished')
 })
 
 // Whoever said that it pays for signed terms alone is not taken a task from that could never be settled.
@@ -179,7 +160,7 @@ test('an account that pays for signed terms alone needs them', async () => {
   const isRefused = (error: unknown) => error instanceof WeightlessError && error.code === 'TERMS_REQUIRED'
   await assert.rejects(create(user), isRefused)
   const id = await create(user, { maxFeeWei: COIN / 2n })
-  await reaches(user, id, 'Delivered')
+  await follow(user, id, 'Delivered')
 })
 
 // A task on terms that cannot be delivered, because the storage nodes are gone, fails with that reason. What was held comes
@@ -190,7 +171,7 @@ test('storage that is gone at delivery costs the user nothing', async () => {
   const total = await market.ledgerTotal(user)
   await node.close()
   const id = await create(user, { maxFeeWei: COIN / 2n })
-  const failed = await reaches(user, id, 'Failed')
+  const failed = await follow(user, id, 'Failed')
   assert.equal(failed.failure?.code, 'DELIVERY_STORAGE')
   assert.equal((await reader().terms(user.address, id)).heldWei, COIN / 2n)
   await pass(700)

@@ -17,7 +17,7 @@ import { type FineTuningMarket, MODEL, openFineTuningMarket, until } from './mar
 
 const trainer = fileURLToPath(new URL('./example-trainer.ts', import.meta.url))
 const trainingParams =
-  '{"neftune_noise_alpha":0,"num_train_epochs":1,"per_device_train_batch_size":2,"learning_rate":0.001,"max_steps":16}'
+  '{"neftune_noise_alpha":0,"num_train_epochs":1,"per_device_train_batch_size":2,"learning_rate":0.001,"max_steps":10}'
 const text = ['red', 'green', 'blue', 'red', 'green', 'blue']
   .map((colour) => `${JSON.stringify({ prompt: 'What colour?', completion: colour })}\n`)
   .join('')
@@ -67,12 +67,12 @@ test('another trainer behind the same market', async () => {
   const curve = await api.curve(id, 0)
   assert.deepEqual(
     curve.map(({ step }) => step),
-    Array.from({ length: 16 }, (_, i) => i + 1),
+    Array.from({ length: 10 }, (_, i) => i + 1),
   )
   assert.ok((curve.at(-1)?.loss ?? 9) < (curve[0]?.loss ?? 0), 'the loss falls')
   assert.match(await api.log(id), /going on from step [1-9]/)
   const { record } = decodeLineage(readFileSync(join(folder, 'lineage.json')))
-  assert.deepEqual([record.trainer.name, record.scores.steps, record.task.id], ['external', 16, id])
+  assert.deepEqual([record.trainer.name, record.scores.steps, record.task.id], ['external', 10, id])
   assert.equal(await market.ledgerTotal(account), 3n * 10n ** 18n - result.feeWei)
   // The engine refuses an adapter that does not fit.
   const asked = askAdapter({

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Abi, createWalletClient, encodeFunctionData, http, parseAbi, parseEther, publicActions } from 'viem'
 import { type PrivateKeyAccount, privateKeyToAccount } from 'viem/accounts'
+import type { ProviderApi } from '#compute/fine-tuning/client/provider-api.ts'
 import {
   type FineTuningConfig,
   fineTuningConfigSchema,
@@ -13,9 +14,12 @@ import { signingKey } from '#compute/provider/main.ts'
 import { silentLog } from '#kit/log.ts'
 import { fineTuningServingAbi } from '#protocol/abi/fine-tuning-serving.ts'
 import { ledgerManagerAbi } from '#protocol/abi/ledger-manager.ts'
+import { createTaskDigest, signTaskDigest } from '#protocol/compute/fine-tuning/task-signature.ts'
 import type { Hex } from '#protocol/hex.ts'
+import { nodeConfigSchema, startNode } from '#storage/node/main.ts'
 import { type Anvil, DEV_ACCOUNTS, startAnvil } from '../../chain.ts'
 import { type ComputeContracts, deployComputeContracts } from '../../compute-contracts.ts'
+import { deployStorageContracts } from '../../storage-contracts.ts'
 import { type TinyModel, tinyModel } from '../trainer/tiny-model.ts'
 
 export const PRICE_WEI = 10n ** 12n
@@ -143,6 +147,55 @@ export async function openFineTuningMarket(): Promise<FineTuningMarket> {
     },
   }
   return market
+}
+
+/** A storage node of the market's chain, and what a provider that uses it is configured with. */
+export async function startMarketStorage(market: FineTuningMarket) {
+  const { flow, block } = await deployStorageContracts({ url: market.anvil.url })
+  const node = await startNode(
+    nodeConfigSchema.parse({
+      data: { dir: join(market.folder, 'node'), shard: '0/1' },
+      chain: {
+        ...{ rpcUrls: [market.anvil.url], flow, startBlock: block, confirmations: 0 },
+        pollIntervalMs: 100,
+      },
+      rpc: { listen: '127.0.0.1:0', listenAdmin: '127.0.0.1:0', hashThreads: 0 },
+    }),
+    { log: silentLog() },
+  )
+  return { node, flow, storage: { nodes: [node.url], flow, attempts: 2, retryMs: 100, timeoutMs: 4_000 } }
+}
+
+/** Sends a dataset and creates a task with it, as 0G's clients do; on signed terms where they are given. */
+export async function createTask(parameters: {
+  api: ProviderApi
+  user: PrivateKeyAccount
+  dataset: string
+  trainingParams: string
+  terms?: { id: string; maxFee: string; deliverBy: number; signature: Hex } | undefined
+}): Promise<string> {
+  const { api, user, dataset, trainingParams, terms } = parameters
+  const datasetHash = await api.sendDataset(Buffer.from(dataset))
+  const [model] = await api.models()
+  const nonce = BigInt(Date.now()) * 10_000n
+  const digest = createTaskDigest({ user: user.address, nonce, datasetHash })
+  return await api.create({
+    ...{ userAddress: user.address, datasetHash, trainingParams, wait: true },
+    ...{ preTrainedModelHash: model?.hash ?? '', nonce: String(nonce) },
+    signature: await signTaskDigest({ signer: user, digest }),
+    ...(terms === undefined ? {} : { terms }),
+  })
+}
+
+/** Waits until a task is so far; a failure on the way is the test's. */
+export async function reaches({ api, id, progress }: { api: ProviderApi; id: string; progress: string }) {
+  return await until(async () => {
+    const task = await api.task(id)
+    if (task.progress === 'Failed' && progress !== 'Failed') {
+      throw new Error(`the task failed: ${task.failure?.code} ${task.failure?.message}`)
+    }
+    return task.progress === progress ? task : undefined
+  }, `the task is ${progress}`)
 }
 
 /** Waits until `check` gives something true, looking again and again. */

@@ -21,17 +21,22 @@ import type { FineTuningConfig, RunningFineTuning } from '#compute/fine-tuning/m
 import { openModels } from '#compute/fine-tuning/models.ts'
 import { type ArtefactStorage, fetchBytes, openArtefactStorage } from '#compute/fine-tuning/storage.ts'
 import { fileSource } from '#kit/files.ts'
-import { silentLog } from '#kit/log.ts'
 import { decodeLineage } from '#protocol/compute/fine-tuning/lineage.ts'
-import type { TaskView } from '#protocol/compute/fine-tuning/task.ts'
-import { createTaskDigest, signTaskDigest } from '#protocol/compute/fine-tuning/task-signature.ts'
 import { encodeSessionToken } from '#protocol/compute/session-token.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import { fromHex, type Hash, type Hex } from '#protocol/hex.ts'
-import { nodeConfigSchema, startNode } from '#storage/node/main.ts'
+import type { startNode } from '#storage/node/main.ts'
 import { DEV_ACCOUNTS } from '../../chain.ts'
-import { deployStorageContracts } from '../../storage-contracts.ts'
-import { type FineTuningMarket, MODEL, openFineTuningMarket, PRICE_WEI, until } from './market.ts'
+import {
+  createTask,
+  type FineTuningMarket,
+  MODEL,
+  openFineTuningMarket,
+  PRICE_WEI,
+  reaches,
+  startMarketStorage,
+  until,
+} from './market.ts'
 
 const parameters = (changes: object = {}) =>
   JSON.stringify({
@@ -56,21 +61,11 @@ let folders = 0
 
 before(async () => {
   market = await openFineTuningMarket()
-  const flow = await deployStorageContracts({ url: market.anvil.url })
-  node = await startNode(
-    nodeConfigSchema.parse({
-      data: { dir: join(market.folder, 'node'), shard: '0/1' },
-      chain: {
-        ...{ rpcUrls: [market.anvil.url], flow: flow.flow, startBlock: flow.block, confirmations: 0 },
-        pollIntervalMs: 100,
-      },
-      rpc: { listen: '127.0.0.1:0', listenAdmin: '127.0.0.1:0', hashThreads: 0 },
-    }),
-    { log: silentLog() },
-  )
+  const started = await startMarketStorage(market)
+  node = started.node
   const command = [process.execPath, fileURLToPath(new URL('./faulty-trainer.ts', import.meta.url))]
   config = market.config({
-    storage: { nodes: [node.url], flow: flow.flow, attempts: 2, retryMs: 100, timeoutMs: 4_000 },
+    storage: started.storage,
     trainer: { command, crashes: 2, stopMs: 5_000 },
     limits: { datasetBytes: 20_000 },
   })
@@ -80,7 +75,7 @@ before(async () => {
     ...{
       rpcUrls: [market.anvil.url],
       nodes: [node.url],
-      flow: flow.flow,
+      flow: started.flow,
       account: market.account(9),
       timeoutMs: 20_000,
     },
@@ -117,29 +112,9 @@ async function tune(index: number, changes: Partial<FineTuneParameters> & { data
   return { result, events }
 }
 
-/** Creates a task as 0G's clients do, without terms. */
-async function createPlain(user: PrivateKeyAccount, text: string): Promise<string> {
-  const api = apiOf(user)
-  const datasetHash = await api.sendDataset(Buffer.from(text))
-  const [model] = await api.models()
-  const nonce = BigInt(Date.now()) * 10_000n
-  const digest = createTaskDigest({ user: user.address, nonce, datasetHash })
-  return await api.create({
-    ...{ userAddress: user.address, datasetHash, trainingParams: parameters() },
-    ...{ preTrainedModelHash: model?.hash ?? '', nonce: String(nonce), wait: true },
-    signature: await signTaskDigest({ signer: user, digest }),
-  })
-}
-
-async function reaches(user: PrivateKeyAccount, id: string, progress: string): Promise<TaskView> {
-  return await until(async () => {
-    const task = await apiOf(user).task(id)
-    if (task.progress === 'Failed' && progress !== 'Failed')
-      assert.fail(`${task.failure?.code} ${task.failure?.message}`)
-    return task.progress === progress ? task : undefined
-  }, `the task is ${progress}`)
-}
-
+/** Creates a task without terms. */
+const createPlain = (user: PrivateKeyAccount, text: string): Promise<string> =>
+  createTask({ api: apiOf(user), user, dataset: text, trainingParams: parameters() })
 const apiOf = (account: PrivateKeyAccount) =>
   new ProviderApi({ url: provider.url, provider: provider.address, account })
 const stateOf = (folder: string) => JSON.parse(readFileSync(join(folder, 'task.json'), 'utf8')) as { id: string }
@@ -274,7 +249,7 @@ describe('what goes wrong costs nothing', () => {
   test('a task with a broken dataset fails with its reason', async () => {
     const user = market.account(4)
     await market.fund(user, '1')
-    const failed = await reaches(user, await createPlain(user, 'no json\n'), 'Failed')
+    const failed = await reaches({ api: apiOf(user), id: await createPlain(user, 'no json\n'), progress: 'Failed' })
     assert.equal(failed.failure?.code, 'TRAINER_DATASET_LINE')
     assert.equal(await market.balance(user), 10n ** 18n)
   })
@@ -283,7 +258,8 @@ describe('what goes wrong costs nothing', () => {
   for (const mark of ['NO_ADAPTER', 'MISSING_FILE', 'ELSEWHERE', 'OTHER_BYTES']) {
     test(`a result with ${mark} is not delivered`, async () => {
       const user = market.account(4)
-      const failed = await reaches(user, await createPlain(user, `${line(mark)}\n${line('red')}\n`), 'Failed')
+      const id = await createPlain(user, `${line(mark)}\n${line('red')}\n`)
+      const failed = await reaches({ api: apiOf(user), id, progress: 'Failed' })
       assert.equal(failed.failure?.code, 'TRAINER_PROTOCOL')
       assert.match(failed.failure?.message ?? '', /cannot be delivered/)
       assert.equal(await market.balance(user), 10n ** 18n)
@@ -298,10 +274,10 @@ describe('what goes wrong costs nothing', () => {
     await until(async () => (await api.log(id)).includes('TRAINER_WRITE'), 'the disk is full')
     assert.equal(await market.balance(user), 10n ** 18n)
     writeFileSync(join(config.dataDir, 'tasks', id, 'room'), '')
-    const { fee } = await reaches(user, id, 'Delivered')
+    const { fee } = await reaches({ api, id, progress: 'Delivered' })
     assert.equal((await api.curve(id, 0)).length, 4)
     await market.call(user, market.contracts.fineTuning, 'acknowledgeDeliverable', [provider.address, id])
-    await reaches(user, id, 'Finished')
+    await reaches({ api, id, progress: 'Finished' })
     assert.equal(await market.balance(user), 10n ** 18n - BigInt(fee))
   })
 
@@ -315,7 +291,11 @@ describe('what goes wrong costs nothing', () => {
     other.writeFloatLE(0.5, other.length - 8)
     writeFileSync(market.model.path, other)
     try {
-      const failed = await reaches(user, await createPlain(user, `${line('red')}\n`), 'Failed')
+      const failed = await reaches({
+        api: apiOf(user),
+        id: await createPlain(user, `${line('red')}\n`),
+        progress: 'Failed',
+      })
       assert.equal(failed.failure?.code, 'MODEL_CHANGED')
       assert.equal(await market.balance(user), before)
       await assert.rejects(tune(9, { datasetPath: dataset(`${line('red')}\n`) }), hasCode('MODEL_CHANGED'))
