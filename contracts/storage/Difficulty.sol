@@ -42,11 +42,42 @@ library Difficulty {
         return Math.min(Math.max(moved, 1) << _STEP_BITS, maxTarget(minDifficulty));
     }
 
-    /// @notice The target after so many epochs without any answer: doubled for each.
-    function easeAfter(uint256 target, uint256 epochs, uint256 minDifficulty) internal pure returns (uint256) {
+    /// @notice The target after a mined epoch, and how many of the doublings before it may still be taken back.
+    /// @dev Doublings are a guess: whoever is silent for an epoch, by choice or by accident, causes one, and the rule of
+    /// {adjust} alone would take eleven epochs or more to undo it, paying up to twice the answers meanwhile. So while
+    /// there are doublings, an epoch with more answers than wanted moves the target all the way that these justify
+    /// instead of one part of it: by half at most, once for each doubling, and thus never below where it came from. An
+    /// epoch with about as many answers as wanted proves the doublings right, and they are forgotten.
+    function next(
+        uint256 target,
+        uint256 doublings,
+        uint256 submissions,
+        uint256 wanted,
+        uint256 ratio,
+        uint256 minDifficulty
+    ) internal pure returns (uint256 moved, uint256 left) {
+        moved = adjust(target, submissions, wanted, ratio, minDifficulty);
+        uint256 current = target >> _STEP_BITS;
+        if (submissions <= wanted) {
+            bool hasDoubled = moved >> _STEP_BITS >= 2 * current;
+            return (moved, hasDoubled ? doublings + 1 : 0);
+        }
+        if (doublings == 0) return (moved, 0);
+        // The product fits: the target is shifted by as many bits as what is wanted has.
+        uint256 justified = Math.max((current * wanted) / submissions, Math.max(current / 2, 1));
+        return (Math.min(moved, justified << _STEP_BITS), doublings - 1);
+    }
+
+    /// @notice The target after so many epochs without any answer: doubled for each, as far as the floor of the
+    /// difficulty allows. Also says how often it was doubled.
+    function easeAfter(
+        uint256 target,
+        uint256 epochs,
+        uint256 minDifficulty
+    ) internal pure returns (uint256 eased, uint256 doublings) {
         uint256 max = maxTarget(minDifficulty);
-        if (epochs >= 256) return max;
         // What would be shifted out is above the maximum.
-        return target > max >> epochs ? max : target << epochs;
+        if (epochs < 256 && target <= max >> epochs) return (target << epochs, epochs);
+        return (max, Math.log2(max / target));
     }
 }

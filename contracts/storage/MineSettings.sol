@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import { AccessManaged } from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
+import { Math } from "@openzeppelin/contracts/utils/math/Math.sol";
 import { IFlow } from "../interfaces/IFlow.sol";
 import { IPoraMine, MineParameters } from "../interfaces/IPoraMine.sol";
 import { BlockHashes } from "./BlockHashes.sol";
@@ -24,6 +25,8 @@ abstract contract MineSettings is IPoraMine, AccessManaged {
         uint32 subtaskInterval;
         uint32 maxShards;
         uint16 adjustRatio;
+        // Doublings of the target that may still be taken back, see {Difficulty-next}.
+        uint8 doublings;
     }
 
     /// @dev One word: what holds from the next mined epoch on.
@@ -184,10 +187,21 @@ abstract contract MineSettings is IPoraMine, AccessManaged {
         if (number <= last) return (epoch, target);
 
         uint256 floor = minDifficulty;
+        uint256 doublings = epoch.doublings;
         if (last > 0) {
-            target = Difficulty.adjust(target, epoch.submissions, epoch.targetSubmissions, epoch.adjustRatio, floor);
+            (target, doublings) = Difficulty.next(
+                target,
+                doublings,
+                epoch.submissions,
+                epoch.targetSubmissions,
+                epoch.adjustRatio,
+                floor
+            );
         }
-        target = Difficulty.easeAfter(target, number - last - 1, floor);
+        uint256 more;
+        (target, more) = Difficulty.easeAfter(target, number - last - 1, floor);
+        // Capped, so that the cast loses nothing; a target has no more bits than that.
+        epoch.doublings = uint8(Math.min(doublings + more, type(uint8).max));
         // Epoch numbers are below 2^48, see {FlowState}.
         epoch.number = uint48(number);
         epoch.submissions = 0;
@@ -201,7 +215,10 @@ abstract contract MineSettings is IPoraMine, AccessManaged {
     function _setMinDifficulty(uint256 difficulty) private {
         minDifficulty = difficulty;
         uint256 max = Difficulty.maxTarget(difficulty);
-        if (poraTarget > max) poraTarget = max;
+        if (poraTarget <= max) return;
+        poraTarget = max;
+        // What is left of the doublings is not known.
+        _epoch.doublings = 0;
     }
 
     function _checkMineBlocks(uint256 blocks) private pure returns (uint256) {

@@ -19,13 +19,16 @@ export interface DifficultyParameters {
   random: () => number
   /** Whether the target doubles in epochs without an answer, as here, or stands still, as in the reference. */
   easeWhenSilent: boolean
+  /** Whether doublings that prove wrong are taken back at once, as here, or at the rule's own pace. Default true. */
+  takeBack?: boolean
   wanted?: number
   ratio?: number
 }
 
 /**
  * The rule of `contracts/storage/Difficulty.sol` in floating point: after an epoch with n answers the target moves a
- * `1 / ratio`-th of the way to `target · wanted / n`, at most by a factor of two; a silent epoch doubles it.
+ * `1 / ratio`-th of the way to `target · wanted / n`, at most by a factor of two; a silent epoch doubles it. After
+ * doublings, epochs with more answers than wanted move it all of that way, once for each doubling.
  */
 export function simulateDifficulty({
   epochs,
@@ -33,20 +36,28 @@ export function simulateDifficulty({
   difficulty,
   random,
   easeWhenSilent,
+  takeBack = true,
   wanted = EPOCH.wanted,
   ratio = EPOCH.ratio,
 }: DifficultyParameters): EpochRecord[] {
   const history: EpochRecord[] = []
   let target = MAX_TARGET / difficulty
+  let doublings = 0
   for (let epoch = 0; epoch < epochs; epoch++) {
     const mean = (hashesPerEpoch(epoch) * target) / MAX_TARGET
     // The contract takes no more than twice the wanted answers in an epoch.
     const answers = Math.min(2 * wanted, drawPoisson(mean, random))
     history.push({ epoch, difficulty: MAX_TARGET / target, answers })
+    const before = target
     if (answers > 0) {
       const moved = (target * (ratio - 1) + (target * wanted) / answers) / ratio
       target = Math.min(MAX_TARGET, Math.max(target / 2, Math.min(2 * target, moved)))
     } else if (easeWhenSilent) target = Math.min(MAX_TARGET, 2 * target)
+    if (answers <= wanted) doublings = target === 2 * before ? doublings + 1 : 0
+    else if (doublings > 0 && takeBack) {
+      target = Math.min(target, Math.max(before / 2, (before * wanted) / answers))
+      doublings -= 1
+    }
   }
   return history
 }

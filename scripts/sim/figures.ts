@@ -98,6 +98,19 @@ export function exodus({ easeWhenSilent }: { easeWhenSilent: boolean }): EpochRe
   })
 }
 
+/** Epochs over which silence is judged: a multiple of every period. */
+const SILENCE_EPOCHS = 2_400
+
+/** Answers of miners who are all silent in every `period`-th epoch, against those of miners who never are. */
+export function silence({ period, takeBack }: { period: number; takeBack: boolean }): number {
+  const answersWith = (hashesPerEpoch: (epoch: number) => number): number =>
+    simulateDifficulty({
+      ...{ epochs: SILENCE_EPOCHS, hashesPerEpoch, difficulty: BASE_HASHES / EPOCH.wanted },
+      ...{ random: seededRandom(SEED), easeWhenSilent: true, takeBack, ratio: 8 },
+    }).reduce((sum, { answers }) => sum + answers, 0)
+  return answersWith((epoch) => (epoch % period === period - 1 ? 0 : BASE_HASHES)) / answersWith(() => BASE_HASHES)
+}
+
 export function exodusPlot(): PlotParameters {
   return {
     title: 'One hundred-thousandth of the power stays (epoch 20)',

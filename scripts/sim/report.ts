@@ -1,10 +1,13 @@
 import { pricePerSectorWei } from '#scripts/deploy/contracts/storage.ts'
 import { COST, EPOCH, MACHINES } from './assumptions.ts'
-import { activeShare, difficultyHistory, epochsToSettle, exodus, plots, STEPS, spread } from './figures.ts'
+import { activeShare, difficultyHistory, epochsToSettle, exodus, plots, STEPS, silence, spread } from './figures.ts'
 import { honest, partial, sealOnDemand, sharded, yieldOf } from './strategies.ts'
 
 /** The ratio of the reference, and the one chosen here. */
 export const RATIOS = [EPOCH.ratio, 8] as const
+
+/** Epochs of which one is silent, for the table of silence. */
+const PERIODS = [2, 4, 8, 12, 24] as const
 
 const SECTORS_PER_TIB = 2 ** 32
 const STANDARD = { months: 12n, unitPrice: 24n }
@@ -108,6 +111,21 @@ themselves (10 % at ${EPOCH.wanted} an epoch).
 When nearly all power leaves, the reference never moves again, because it adjusts only when an answer is accepted. Here
 every silent epoch doubles the target: with a hundred-thousandth of the power left, the first answer comes after
 ${firstAnswer()} epochs, and the reference saw ${exodus({ easeWhenSilent: false }).filter(({ epoch, answers }) => epoch > 20 && answers > 0).length} answers in the hundred simulated.
+
+### Silence as a strategy
+
+A doubling is a guess, and miners with most of the power can cause one by keeping silent for an epoch. By the rule of the
+reference alone the target would then come back by a sixteenth an epoch, with up to twice the wanted answers paid in
+each. Answers of miners who are silent in every n-th epoch, against those who never are:
+
+| silent in every | doublings taken back as any easing | doublings taken back at once |
+|---|---|---|
+${PERIODS.map((period) => `| ${period}. epoch | ${ratio(silence({ period, takeBack: false }), 1)} | ${ratio(silence({ period, takeBack: true }), 1)} |`).join('\n')}
+
+**Chosen: at once.** After a doubling, an epoch with more answers than wanted moves the target all the way that they
+justify, by half at most and once for each doubling; so it never passes where it came from, and silence no longer pays.
+An epoch with about the answers wanted proves the doublings right, and they stay. Without doublings every step is that of
+the specification.
 
 ## What is not modelled
 

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { describe, it } from 'node:test'
 import { MACHINES } from '#scripts/sim/assumptions.ts'
-import { difficultyHistory, epochsToSettle, exodus, STEPS } from '#scripts/sim/figures.ts'
+import { seededRandom, simulateDifficulty } from '#scripts/sim/difficulty.ts'
+import { difficultyHistory, epochsToSettle, exodus, STEPS, silence } from '#scripts/sim/figures.ts'
 import { reportFiles } from '#scripts/sim/report.ts'
 import { activeTime, honest, manyIds, partial, sealOnDemand, yieldOf } from '#scripts/sim/strategies.ts'
 
@@ -48,6 +49,30 @@ describe('the model', () => {
       assert.ok(epochsToSettle(fast, step) < epochsToSettle(slow, step))
       assert.ok(Number.isFinite(epochsToSettle(slow, step)))
     }
+  })
+
+  // Whoever keeps silent for an epoch gains nothing by the easier target it causes.
+  it('lets silence earn nothing, which the rule of the specification alone does not', () => {
+    for (const period of [2, 4, 8, 12, 24]) assert.ok(silence({ period, takeBack: true }) < 1.02)
+    assert.ok(silence({ period: 12, takeBack: false }) > 1.3)
+  })
+
+  // Epochs in which machines have no time to answer must not drag the difficulty down for good.
+  it('keeps its level although epochs fail at random', () => {
+    const wanted = 10
+    const level = ({ takeBack }: { takeBack: boolean }) => {
+      const random = seededRandom(7)
+      const epochs = simulateDifficulty({
+        ...{ epochs: 500, difficulty: 1_000, random, easeWhenSilent: true, takeBack, wanted, ratio: 8 },
+        hashesPerEpoch: () => (random() < 0.1 ? 0 : 1_000 * wanted),
+      })
+      return { lowest: Math.min(...epochs.map(({ difficulty }) => difficulty)), epochs }
+    }
+    const { lowest, epochs } = level({ takeBack: true })
+    const mean = epochs.reduce((sum, { answers }) => sum + answers, 0) / epochs.length
+    assert.ok(lowest > 150, `fell to ${lowest}`)
+    assert.ok(mean > 0.7 * wanted && mean < 1.3 * wanted, `${mean} answers an epoch`)
+    assert.ok(level({ takeBack: false }).lowest < lowest)
   })
 
   it('finds its way back when nearly all miners leave, which the reference does not', () => {

@@ -73,8 +73,65 @@ contract PoraMathsTest is Test {
         uint256 max = Difficulty.maxTarget(floor);
         target = bound(target, 1, max);
         uint256 expected = target;
-        for (uint256 i = 0; i < epochs; ++i) expected = expected > max / 2 ? max : expected * 2;
-        eq(Difficulty.easeAfter(target, epochs, floor), expected, "doubled");
+        uint256 count;
+        for (uint256 i = 0; i < epochs; ++i) {
+            if (expected <= max / 2) ++count;
+            expected = expected > max / 2 ? max : expected * 2;
+        }
+        (uint256 eased, uint256 doublings) = Difficulty.easeAfter(target, epochs, floor);
+        eq(eased, expected, "doubled");
+        eq(doublings, count, "and counted, without the step to the floor");
+    }
+
+    /// However many epochs were silent: as many epochs with all the answers there may be bring the difficulty back to
+    /// where it was, and no further than the rule of the specification from there on.
+    function testFuzz_DoublingsAreTakenBack(uint256 target, uint256 silent, uint256 wanted, uint256 ratio) public pure {
+        silent = bound(silent, 0, 100);
+        target = bound(target, 1 << 16, type(uint256).max >> silent);
+        wanted = bound(wanted, 1, Difficulty.MAX_WANTED);
+        ratio = bound(ratio, 1, Difficulty.MAX_RATIO);
+        (uint256 moved, uint256 doublings) = Difficulty.easeAfter(target, silent, 0);
+        eq(doublings, silent, "as many as epochs");
+        for (uint256 i = 0; i < silent; ++i) {
+            (moved, doublings) = Difficulty.next(moved, doublings, 2 * wanted, wanted, ratio, 0);
+        }
+        eq(moved >> 16, target >> 16, "back where it was");
+        eq(doublings, 0, "nothing left");
+        uint256 expected = Difficulty.adjust(moved, 2 * wanted, wanted, ratio, 0);
+        (moved, doublings) = Difficulty.next(moved, doublings, 2 * wanted, wanted, ratio, 0);
+        eq(moved, expected, "from there on as specified");
+    }
+
+    /// With nothing to take back a step is that of the specification. With something, only an epoch with more answers
+    /// than wanted moves further: not below half, and not past what its answers justify.
+    function testFuzz_StepIsAsSpecifiedWithoutDoublings(
+        uint256 target,
+        uint256 doublings,
+        uint256 submissions,
+        uint256 wanted,
+        uint256 ratio,
+        uint256 floor
+    ) public pure {
+        floor = bound(floor, 0, 1 << 40);
+        target = bound(target, 1 << 16, Difficulty.maxTarget(floor));
+        wanted = bound(wanted, 1, Difficulty.MAX_WANTED);
+        submissions = bound(submissions, 0, 2 * wanted);
+        ratio = bound(ratio, 1, Difficulty.MAX_RATIO);
+        doublings = bound(doublings, 0, 255);
+        uint256 specified = Difficulty.adjust(target, submissions, wanted, ratio, floor);
+        (uint256 moved, uint256 left) = Difficulty.next(target, 0, submissions, wanted, ratio, floor);
+        eq(moved, specified, "as specified");
+        (moved, left) = Difficulty.next(target, doublings, submissions, wanted, ratio, floor);
+        if (submissions > wanted && doublings > 0) {
+            eq(left, doublings - 1, "one is taken back");
+            isTrue(moved <= specified && moved > 0, "further, and never to zero");
+            isTrue(moved >> 16 >= target >> 17, "half at least");
+            isTrue(moved == specified || (moved >> 16) + 1 >= ((target >> 16) * wanted) / submissions, "justified");
+        } else {
+            eq(moved, specified, "as specified");
+            bool hasDoubled = submissions <= wanted && moved >> 16 >= 2 * (target >> 16);
+            eq(left, hasDoubled ? doublings + 1 : 0, "a doubling counts, anything else proves the earlier ones right");
+        }
     }
 
     /* TARGET */

@@ -257,6 +257,12 @@ describe('PoraMine: answers', function () {
   })
 })
 
+/** The target after an epoch with twice the answers wanted, by the rule of the specification with a ratio of 20. */
+function stepped(target: bigint): bigint {
+  const current = target >> 16n
+  return ((current * 19n + current / 2n) / 20n) << 16n
+}
+
 describe('PoraMine: epochs and windows', function () {
   this.timeout(60_000)
 
@@ -278,6 +284,41 @@ describe('PoraMine: epochs and windows', function () {
     for (let i = 0; i < 3; i++) await nextEpoch(world)
     const adjusted = (poraTarget >> 16n) * 19n + (poraTarget >> 16n) * 10n
     expect((await workFor(world, world.minerId)).poraTarget).to.equal(min((adjusted / 20n) << 18n, (1n << 256n) - 1n))
+  })
+
+  // Silence for an epoch, by choice or by accident, must not pay: the easier target lasts one epoch, not eleven.
+  it('takes the easing of a silent epoch back as soon as there are more answers than wanted', async () => {
+    const world = await smallWorld({ mining: { difficulty: 64n, targetSubmissions: 1 } })
+    const target = async () => (await workFor(world, world.minerId)).poraTarget
+    const answer = async (nonce: bigint) => world.mine.submit(await answerFor(world, { firstNonce: nonce }))
+    await answer(1n)
+    await nextEpoch(world)
+    const calm = await target()
+    await nextEpoch(world)
+    expect(await target(), 'doubled for the silent epoch').to.equal(calm * 2n)
+    await answer(1n)
+    await answer(1_000n)
+    await nextEpoch(world)
+    expect(await target(), 'back at once').to.equal(calm)
+    await answer(1n)
+    await answer(1_000n)
+    await nextEpoch(world)
+    expect(await target(), 'and as specified from there on').to.equal(stepped(calm))
+  })
+
+  it('keeps an easing that the next answers prove right', async () => {
+    const world = await smallWorld({ mining: { difficulty: 64n, targetSubmissions: 2 } })
+    const target = async () => (await workFor(world, world.minerId)).poraTarget
+    const answer = async (nonce: bigint) => world.mine.submit(await answerFor(world, { firstNonce: nonce }))
+    await nextEpoch(world)
+    const eased = await target()
+    await answer(1n)
+    await answer(1_000n)
+    await nextEpoch(world)
+    expect(await target(), 'as many answers as wanted').to.equal((eased >> 16n) << 16n)
+    for (let i = 1n; i <= 4n; i++) await answer(i * 1_000n)
+    await nextEpoch(world)
+    expect(await target(), 'more, later: as specified').to.be.greaterThan((eased * 9n) / 10n)
   })
 
   it('does not ease below the floor', async () => {
