@@ -31,6 +31,8 @@ abstract contract ComputeWorld is Test {
 
     uint256 internal constant USERS = 4;
     uint256 internal constant PROVIDERS = 3;
+    address internal constant SLASHER = address(0x51A5);
+    address internal constant BURN = address(0xdEaD);
 
     LedgerManager internal ledger;
     InferenceServing internal inference;
@@ -90,11 +92,20 @@ abstract contract ComputeWorld is Test {
         string memory name,
         bytes32 message
     ) internal view returns (bytes memory) {
+        (bytes32 r, bytes32 s, uint8 v) = signatureParts(key, verifier, name, message);
+        return abi.encodePacked(r, s, v);
+    }
+
+    function signatureParts(
+        uint256 key,
+        address verifier,
+        string memory name,
+        bytes32 message
+    ) internal view returns (bytes32 r, bytes32 s, uint8 v) {
         bytes32 domain = keccak256(
             abi.encode(_DOMAIN, keccak256(bytes(name)), keccak256("1"), block.chainid, verifier)
         );
-        (uint8 v, bytes32 r, bytes32 s) = KEYS.sign(key, keccak256(abi.encodePacked(hex"1901", domain, message)));
-        return abi.encodePacked(r, s, v);
+        (v, r, s) = KEYS.sign(key, keccak256(abi.encodePacked(hex"1901", domain, message)));
     }
 }
 
@@ -107,6 +118,7 @@ contract ComputeActors is ComputeWorld {
     mapping(address user => mapping(address provider => uint256)) public promised;
     uint256 public staked;
     uint256 public unstaked;
+    uint256 public slashed;
     uint256 private _nonce;
     uint256 private _task;
 
@@ -191,6 +203,32 @@ contract ComputeActors is ComputeWorld {
         unstaked += account.balance - before;
     }
 
+    function addStake(uint256 who, uint256 amount, bool tune) external {
+        amount = bound(amount, 1, 50 ether);
+        address target = tune ? address(tuning) : address(inference);
+        if (_do(provider(who), address(stakes), amount, abi.encodeCall(stakes.addStake, (target)))) staked += amount;
+    }
+
+    function requestUnstake(uint256 who, uint256 amount, bool tune) external {
+        address target = tune ? address(tuning) : address(inference);
+        bytes memory data = abi.encodeCall(stakes.requestUnstake, (target, bound(amount, 1, 60 ether)));
+        _do(provider(who), address(stakes), 0, data);
+    }
+
+    /// What a slasher takes, bonded or unbonding, is burnt for one half and its own for the other: nobody else gains.
+    function slash(uint256 who, uint256 amount, bool tune) external {
+        amount = bound(amount, 1, 60 ether);
+        address target = tune ? address(tuning) : address(inference);
+        uint256 others = provider(who).balance + target.balance;
+        (uint256 taken, uint256 burnt) = (SLASHER.balance, BURN.balance);
+        if (_do(SLASHER, address(stakes), 0, abi.encodeCall(stakes.slash, (target, provider(who), amount)))) {
+            slashed += amount;
+            eq(SLASHER.balance - taken, amount / 2, "the slasher's half");
+            eq(BURN.balance - burnt, amount - amount / 2, "the burnt half");
+        }
+        eq(provider(who).balance + target.balance, others, "nobody else");
+    }
+
     function settleFee(uint256 who, uint256 to, uint256 fee) external {
         TEESettlementData[] memory items = new TEESettlementData[](1);
         TEESettlementData memory item = items[0];
@@ -231,6 +269,26 @@ contract ComputeActors is ComputeWorld {
             promised[item.user][provider(to)] = item.cumulativeFee;
         }
         _charge(who, to, address(inference), abi.encodeCall(inference.settleVouchers, (items)), item.claim);
+    }
+
+    function settlePacked(uint256 who, uint256 to, uint256 fee, uint256 claim) external {
+        uint96 cumulative = uint96(bound(fee, 0, 30 ether));
+        uint96 claimed = uint96(bound(claim, 0, cumulative));
+        uint40 expiry = type(uint40).max;
+        uint32 generation = uint32(claim % 3);
+        bytes32 typeHash = keccak256(
+            "Voucher(address user,address provider,uint128 cumulativeFee,uint64 expiry,uint64 generation)"
+        );
+        (bytes32 r, bytes32 s, uint8 v) = signatureParts(
+            userKey(who),
+            address(inference),
+            "Weightless Inference",
+            keccak256(abi.encode(typeHash, user(who), provider(to), cumulative, expiry, generation))
+        );
+        if (cumulative > promised[user(who)][provider(to)]) promised[user(who)][provider(to)] = cumulative;
+        bytes32 vs = bytes32(uint256(s) | (uint256(v - 27) << 255));
+        bytes memory item = abi.encodePacked(user(who), cumulative, claimed, expiry, generation, r, vs);
+        _charge(who, to, address(inference), abi.encodeCall(inference.settlePackedVouchers, (item)), claimed);
     }
 
     function openTask(uint256 who, uint256 to, uint256 fee, uint256 time) external {
@@ -336,6 +394,8 @@ contract ComputeInvariants is ComputeWorld {
     function setUp() public {
         deployCompute();
         _actors = new ComputeActors(ledger, inference, tuning, stakes, book);
+        stakes.announceSlasher(SLASHER);
+        vm.warp(vm.getBlockTimestamp() + 14 days);
         for (uint256 i = 0; i < PROVIDERS; ++i) {
             _actors.serve(i, false);
             _actors.serve(i, true);
@@ -382,6 +442,12 @@ contract ComputeInvariants is ComputeWorld {
         _actors.pass(3 days);
         _actors.claimStake(0, false);
         eq(_actors.unstaked(), 100 ether, "a stake");
+        _actors.settlePacked(1, 1, 1 ether, 0.6 ether);
+        eq(_actors.charged(user(1)), 0.6 ether, "a packed voucher");
+        _actors.slash(1, 5 ether, false);
+        _actors.leave(1, true);
+        _actors.slash(1, 7 ether, true);
+        eq(_actors.slashed(), 12 ether, "a stake bonded, and one unbonding");
     }
 
     /// What lies in the ledger is what is available, in each service what lies in its sub-accounts, and in the stakes
@@ -401,7 +467,8 @@ contract ComputeInvariants is ComputeWorld {
         uint256 bonded;
         for (uint256 i = 0; i < PROVIDERS; ++i) bonded += _stake(address(inference), i) + _stake(address(tuning), i);
         eq(address(stakes).balance, bonded, "stakes");
-        eq(bonded, _actors.staked() - _actors.unstaked(), "staked and not returned");
+        eq(bonded, _actors.staked() - _actors.unstaked() - _actors.slashed(), "staked, and neither returned nor slashed");
+        eq(SLASHER.balance + BURN.balance, _actors.slashed(), "slashed");
     }
 
     /// What a user deposited is what it drew, was charged by providers on a signature, and still has.
