@@ -6,6 +6,7 @@ import { isAdapterRoot } from '#protocol/compute/adapter-name.ts'
 import type { Hash, Hex } from '#protocol/hex.ts'
 import type { ProviderConfig } from '../config.ts'
 import { ProviderError } from '../error.ts'
+import { providerStopping } from '../serve/engine-run.ts'
 import type { AdapterCache } from './adapter-cache.ts'
 import { adapterMisfit, adaptersBusy, adapterUnavailable, adapterUnknown } from './adapter-errors.ts'
 import type { AdapterSource } from './adapter-source.ts'
@@ -148,7 +149,7 @@ export class ProviderAdapters {
 
   /** Ends what is being fetched. */
   async close(): Promise<void> {
-    this.#closing.abort(adapterUnavailable(`0x${'00'.repeat(32)}`, 'the provider is being stopped'))
+    this.#closing.abort(providerStopping())
     await Promise.allSettled(this.#work)
     await this.#parameters.source?.close()
   }
