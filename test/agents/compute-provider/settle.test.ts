@@ -1,7 +1,5 @@
 import assert from 'node:assert/strict'
 import { copyFileSync, mkdirSync } from 'node:fs'
-import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { after, afterEach, before, test } from 'node:test'
 import { decodeFunctionData, encodeFunctionData } from 'viem'
 import type { RunningProvider } from '#compute/provider/main.ts'
@@ -9,6 +7,7 @@ import { inferenceServingAbi } from '#protocol/abi/inference-serving.ts'
 import { decodeVoucherPayments } from '#protocol/compute/packed-vouchers.ts'
 import { decodeVoucherHeader } from '#protocol/compute/voucher.ts'
 import type { Hex } from '#protocol/hex.ts'
+import { openDoor } from './door.ts'
 import { type Market, openMarket, type User, until } from './market.ts'
 import { startUpstream, type Upstream } from './upstream.ts'
 
@@ -319,34 +318,4 @@ test('a voucher settled elsewhere is seen at once', async () => {
 
 async function health(): Promise<string> {
   return ((await (await fetch(`${provider.url}/healthz`)).json()) as { status: string }).status
-}
-
-/** A JSON-RPC proxy that can be shut. */
-async function openDoor(target: string) {
-  const state = { shut: false, url: '', close: async () => {} }
-  const server: Server = createServer((request, response) => {
-    const parts: Buffer[] = []
-    request.on('data', (part: Buffer) => parts.push(part))
-    request.on('end', () => {
-      if (state.shut) {
-        response.destroy()
-        return
-      }
-      void fetch(target, {
-        method: 'POST',
-        body: Buffer.concat(parts),
-        headers: { 'content-type': 'application/json' },
-      })
-        .then(async (answer) => response.end(await answer.text()))
-        .catch(() => response.destroy())
-    })
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  state.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-  state.close = () =>
-    new Promise((resolve) => {
-      server.closeAllConnections()
-      server.close(() => resolve())
-    })
-  return state
 }
