@@ -39,7 +39,9 @@ export async function fetchArtefact(parameters: {
   const isThere = await fromStorage
   signal?.throwIfAborted()
   if (isThere !== true) await api.fetchArtefact({ id, to: fresh, maxBytes: MAX_ARTEFACT_BYTES })
-  const [{ root: found }, keccak] = await Promise.all([rootOf(fresh), keccakOfFile(fresh)])
+  const { root: found } = await rootOf(fresh)
+  // Only artefacts that were not stored are named by their keccak-256, which is slow.
+  const keccak = found === root ? undefined : await keccakOfFile(fresh)
   if (found !== root && keccak !== root) {
     await rm(fresh, { force: true })
     throw new FineTuningError({

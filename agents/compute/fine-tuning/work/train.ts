@@ -110,6 +110,7 @@ export async function trainTask(parameters: {
   }
   const job = {
     ...{ basePath: model.path, datasetPath: files.dataset, outputDir: files.output, name: `ft-${task.id}` },
+    baseRoot: model.root,
     ...{ recipe: recipeOf({ params: task.params, model }), seed: seedOf(task.id) },
     ...{ device: config.device, threads: config.threads, export: { safetensors: true } },
   }
