@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import OpenAI from 'openai'
+import { createLlamaEngine } from '#compute/engines/llama-engine.ts'
 import type { RunningProvider } from '#compute/provider/main.ts'
 import { RANDOMNESS_HEADER, receiptSeed, requestHash, verifyReceipt } from '#protocol/compute/receipt.ts'
 import { decodeReceipt } from '#protocol/compute/receipt-json.ts'
@@ -73,4 +74,32 @@ test('a prompt past the context is refused by its own code, and costs nothing', 
     ...{ status: 400, code: 'context_length_exceeded' },
   })
   assert.equal(provider.status().billedWei, before)
+})
+
+// The process of the model is killed while it answers: the client is told in OpenAI's shape, pays for the tokens it was
+// sent and no other, and the next request is answered as if nothing had been.
+test('an engine that crashes in the middle of a stream ends it with an error, and what came is billed', async (t) => {
+  const engine = await createLlamaEngine({ modelPath: join(market.folder, 'random.gguf'), contextTokens: 512 })
+  const dataDir = join(market.folder, 'crash')
+  const crashing = await market.start(market.config({ upstream: 'http://127.0.0.1:1', dataDir }), { engine })
+  t.after(() => crashing.close())
+  const ask = async (maxTokens: number) =>
+    await fetch(`${crashing.url}/v1/chat/completions`, {
+      ...{ method: 'POST', headers: { authorization: `Bearer ${await user.token()}` } },
+      body: JSON.stringify({ messages, max_tokens: maxTokens, temperature: 0, stream: true }),
+    })
+  const response = await ask(400)
+  const reader = response.body?.getReader()
+  let text = Buffer.from((await reader?.read())?.value ?? []).toString()
+  assert.ok(engine.pid !== undefined)
+  process.kill(engine.pid, 'SIGKILL')
+  for (let part = await reader?.read(); part?.done === false; part = await reader?.read()) {
+    text += Buffer.from(part.value).toString()
+  }
+  assert.match(text, /data: \{"error":\{"message":.*"type":"server_error".*"code":"engine_crashed"/)
+  assert.doesNotMatch(text, /\[DONE\]/)
+  const chunks = text.match(/data: \{"id"/g)?.length ?? 0
+  const { billedWei } = crashing.status()
+  assert.ok(billedWei > 0n && billedWei <= BigInt(chunks) * OUTPUT_PRICE_WEI + 100n * INPUT_PRICE_WEI, `${billedWei}`)
+  assert.match(await (await ask(3)).text(), /\[DONE\]/)
 })
