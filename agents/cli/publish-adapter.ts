@@ -3,6 +3,7 @@ import type { TransferListener } from '#client/storage/events.ts'
 import { fileSource } from '#kit/files.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import { checkAdapter } from '#protocol/gguf/check-adapter.ts'
+import { ADAPTER_BASE_ROOT } from '#protocol/gguf/lora.ts'
 import { numberOf, textOf } from '#protocol/gguf/metadata.ts'
 import { readGgufHead } from '#protocol/gguf/read.ts'
 import type { Hash } from '#protocol/hex.ts'
@@ -19,6 +20,8 @@ export interface AdapterFacts {
   readonly alpha: number
   /** Matrices of the model that it changes. */
   readonly matrices: number
+  /** Storage root of the weights that it was trained on, where the file says so. */
+  readonly baseRoot: string | null
 }
 
 /**
@@ -50,6 +53,7 @@ export async function readAdapter({ path, basePath }: { path: string; basePath?:
     rank: halves.reduce((most, [, { ne }]) => Math.max(most, ne[0] ?? 0), 0),
     alpha: numberOf(adapter, 'adapter.lora.alpha', 0),
     matrices: halves.length,
+    baseRoot: textOf(adapter, ADAPTER_BASE_ROOT, '') || null,
   }
   return facts
 }

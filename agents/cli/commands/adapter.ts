@@ -70,6 +70,7 @@ async function show(file: string, options: ShowOptions, io: CliIo): Promise<void
     text: [
       `root     ${root}`,
       `adapter  ${name || 'without a name'}, LoRA for ${architecture}, ${sizeBytes} bytes`,
+      ...(facts.baseRoot === null ? [] : [`base     ${facts.baseRoot}`]),
       `changes  ${matrices} matrices, rank up to ${rank}, alpha ${alpha}`,
       ...(basePath === undefined ? [] : [`fits     ${basePath}`]),
     ],

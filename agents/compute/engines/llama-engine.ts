@@ -72,6 +72,7 @@ class ChildEngine implements LlamaEngine {
     this.#parameters = parameters
     this.#adapters = new EngineAdapters({
       modelPath: parameters.modelPath,
+      modelId: parameters.modelId,
       maxBytes: parameters.maxAdapterBytes ?? 2 * 1024 ** 3,
       maxLoaded: parameters.maxLoadedAdapters ?? 64,
       maxUnloadedBytes: parameters.maxUnloadedAdapterBytes ?? 2 * 1024 ** 3,

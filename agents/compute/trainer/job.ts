@@ -137,7 +137,7 @@ async function writeResults({
   trained: Weights
   curve: readonly object[]
 }) {
-  const { outputDir, recipe, name } = job
+  const { outputDir, recipe, name, baseRoot } = job
   const paths: Pick<TrainerResult, 'adapterPath' | 'modelPath' | 'safetensorsPath' | 'curvePath'> = {}
   const write = async (file: string, data: Uint8Array | string): Promise<string> => {
     const path = join(outputDir, file)
@@ -160,7 +160,7 @@ async function writeResults({
     const weights = mergeLora({ config, weights: base.weights, lora })
     paths.modelPath = await write('merged.gguf', modelFile({ base, weights, type: job.export.merged, name }))
   }
-  paths.adapterPath = await write('adapter.gguf', writeGguf(loraGguf({ config, lora, name })))
+  paths.adapterPath = await write('adapter.gguf', writeGguf(loraGguf({ config, lora, name, baseRoot })))
   return paths
 }
 

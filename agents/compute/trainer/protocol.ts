@@ -12,6 +12,11 @@ export const MAX_PROTOCOL_LINE_BYTES = 4 * 1024 * 1024
 export const jobSchema = z.object({
   /** The base model: GGUF. An external trainer may find its own weights by this path's folder. */
   basePath: z.string().min(1),
+  /** Storage root of that file; the adapter's file says that it was trained on it. */
+  baseRoot: z
+    .string()
+    .regex(/^0x[0-9a-f]{64}$/)
+    .optional(),
   /** JSON lines; see `parseExample`. */
   datasetPath: z.string().min(1),
   /** Everything the job writes lies here, its checkpoint too. */

@@ -16,6 +16,12 @@ import { numberOf, textOf } from './metadata.ts'
 import { type GgufHead, readGgufTensor } from './read.ts'
 import type { GgufContent } from './write.ts'
 
+/**
+ * Metadata key of the storage root of the weights that an adapter was trained on. Shapes tell models of one family not
+ * apart; who serves the adapter compares this where it is given.
+ */
+export const ADAPTER_BASE_ROOT = 'weightless.base.root'
+
 /** Largest rank that is read. */
 export const MAX_RANK = 1024
 
@@ -33,7 +39,7 @@ export interface Lora {
  *
  * @throws GgufError `GGUF_TENSOR` when a half is missing or a shape does not fit the model
  */
-export function loraGguf({ config, lora, name }: LoraGgufParameters): GgufContent {
+export function loraGguf({ config, lora, name, baseRoot }: LoraGgufParameters): GgufContent {
   const tensors: GgufTensor[] = []
   for (const { key, linear, rank } of projections(config, lora.weights)) {
     const [out, inputs] = linearShape(config, linear)
@@ -55,6 +61,7 @@ export function loraGguf({ config, lora, name }: LoraGgufParameters): GgufConten
       'general.name': { type: 'string', value: name },
       'adapter.type': { type: 'string', value: 'lora' },
       'adapter.lora.alpha': { type: 'f32', value: lora.alpha },
+      ...(baseRoot === undefined ? {} : { [ADAPTER_BASE_ROOT]: { type: 'string' as const, value: baseRoot } }),
     },
     tensors,
   }
@@ -64,6 +71,8 @@ export interface LoraGgufParameters {
   config: LlamaConfig
   lora: Lora
   name: string
+  /** Storage root of the base model's file. */
+  baseRoot?: string | undefined
 }
 
 /**

@@ -40,6 +40,7 @@ before(async () => {
   proxy = await startFaultProxy(storage.nodes[0]?.url ?? '')
   model = join(market.folder, 'base.gguf')
   await writeGgufFile({ path: model, content: base })
+  const { root: modelRoot } = await buildFileTree({ source: memorySource(writeGguf(base)) })
   const client = await storage.client()
   const files: [string, Uint8Array][] = [
     ['one', writeGguf(randomAdapter({ config: base.config, seed: 1 }))],
@@ -47,6 +48,8 @@ before(async () => {
     ['three', writeGguf(randomAdapter({ config: base.config, seed: 5 }))],
     ['four', writeGguf(randomAdapter({ config: base.config, seed: 6 }))],
     ['foreign', writeGguf(randomAdapter({ config: other.config, seed: 1 }))],
+    ['own', writeGguf(randomAdapter({ config: base.config, seed: 8, baseRoot: modelRoot }))],
+    ['cousin', writeGguf(randomAdapter({ config: base.config, seed: 8, baseRoot: `0x${'77'.repeat(32)}` }))],
     ['nonsense', Buffer.from('this is no GGUF file at all, whatever its root says')],
     ['large', new Uint8Array(MAX_BYTES + 1).fill(7)],
   ]
@@ -54,7 +57,7 @@ before(async () => {
     const { root } = await client.storage.upload({ source: memorySource(bytes) })
     roots.set(name, root)
   }
-  const config = configOf('provider')
+  const config = configOf('provider', { modelRoot })
   await market.register(config)
   provider = await market.start(config)
   user = market.user(3)
@@ -193,10 +196,12 @@ describe('adapters by root', () => {
 
   // Every way to be no adapter of this base has its own code, costs nothing, and is not tried again at once.
   it('are refused where they do not fit', async () => {
+    assert.equal((await ask(named('own'))).status, 200)
     const billed = provider.status().billedWei
     const unknown = `0x${'ab'.repeat(32)}`
     const cases = [
       [named('foreign'), 400, 'invalid_adapter'],
+      [named('cousin'), 400, 'invalid_adapter'],
       [named('nonsense'), 400, 'invalid_adapter'],
       [named('large'), 413, 'adapter_too_large'],
       [`test-model:${unknown}`, 404, 'model_not_found'],
@@ -209,7 +214,7 @@ describe('adapters by root', () => {
       assert.ok(answer.error?.fix)
     }
     const before = fetches()
-    for (const [asked] of cases.slice(0, 3)) assert.notEqual((await ask(asked)).status, 200)
+    for (const [asked] of cases.slice(0, 4)) assert.notEqual((await ask(asked)).status, 200)
     assert.equal(fetches(), before, 'what bytes decide is remembered')
     assert.equal(provider.status().billedWei, billed)
     const left = await readdir(join(market.folder, 'provider', 'adapters'))

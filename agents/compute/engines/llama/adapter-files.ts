@@ -8,7 +8,9 @@ import { fileSource } from '#kit/files.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import { checkAdapter } from '#protocol/gguf/check-adapter.ts'
 import { GgufError } from '#protocol/gguf/gguf-error.ts'
+import { ADAPTER_BASE_ROOT } from '#protocol/gguf/lora.ts'
 import { type GgufHead, readGgufHead, supportedTensor } from '#protocol/gguf/read.ts'
+import type { Hash } from '#protocol/hex.ts'
 import { EngineError } from '../engine-error.ts'
 
 const EMBEDDINGS = 'token_embd.weight'
@@ -22,15 +24,25 @@ export interface AdapterFile {
   sizeBytes: number
 }
 
+export interface AdapterFilesParameters {
+  modelPath: string
+  /** Storage root of the model's file, where it is known. */
+  modelId?: Hash | undefined
+  /** Most bytes of an adapter. */
+  maxBytes: number
+}
+
 /** Private, checked copies of adapter files. */
 export class AdapterFiles {
   readonly #modelPath: string
+  readonly #modelId: Hash | undefined
   readonly #maxBytes: number
   #folder: Promise<string> | undefined
   #base: Promise<GgufHead> | undefined
 
-  constructor({ modelPath, maxBytes }: { modelPath: string; maxBytes: number }) {
+  constructor({ modelPath, modelId, maxBytes }: AdapterFilesParameters) {
     this.#modelPath = modelPath
+    this.#modelId = modelId
     this.#maxBytes = maxBytes
   }
 
@@ -64,6 +76,7 @@ export class AdapterFiles {
       const base = await this.#base
       checkAdapter({ adapter, base })
       checkForLlama({ adapter, base })
+      this.#checkBase(adapter)
       const checked = join(folder, `${hash.digest('hex')}.gguf`)
       await rename(copy, checked)
       return { name, path: checked, scale, sizeBytes: size }
@@ -76,6 +89,18 @@ export class AdapterFiles {
         cause,
       })
     }
+  }
+
+  /** Models of one family have the same shapes: an adapter of another would be loaded, and say nothing of use. */
+  #checkBase(adapter: GgufHead): void {
+    const trainedOn = adapter.metadata.get(ADAPTER_BASE_ROOT)
+    if (trainedOn === undefined || this.#modelId === undefined || trainedOn === this.#modelId) return
+    throw new GgufError({
+      code: 'GGUF_METADATA',
+      message: `it was trained on ${String(trainedOn).slice(0, 100)}, and this model is ${this.#modelId}`,
+      fix: 'ask a provider of that model',
+      details: { key: ADAPTER_BASE_ROOT },
+    })
   }
 
   /** Deletes a copy that nobody will load again. */

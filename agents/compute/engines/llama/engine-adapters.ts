@@ -1,10 +1,7 @@
 import { EngineError } from '../engine-error.ts'
-import { type AdapterFile, AdapterFiles } from './adapter-files.ts'
+import { type AdapterFile, AdapterFiles, type AdapterFilesParameters } from './adapter-files.ts'
 
-export interface EngineAdaptersParameters {
-  modelPath: string
-  /** Most bytes of a file. */
-  maxBytes: number
+export interface EngineAdaptersParameters extends AdapterFilesParameters {
   /** Adapters in the memory of the process, those unloaded included. */
   maxLoaded: number
   /** Bytes of unloaded ones after which the process is renewed. */
