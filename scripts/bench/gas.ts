@@ -10,6 +10,7 @@ import {
 import type { BenchContext } from './context.ts'
 import { bench as benchComputeGas } from './gas-compute.ts'
 import { benchDaGas } from './gas-da.ts'
+import { benchDispersalGas } from './gas-dispersal.ts'
 
 /** Gas of a 256-byte submission on the public 0G contracts without proxies: middle of 201,000 .. 211,000. */
 const REFERENCE_SUBMIT_GAS = 205_000
@@ -106,6 +107,7 @@ export async function bench({ report }: BenchContext): Promise<void> {
     detail: figures,
   })
   await benchDaGas({ report })
+  await benchDispersalGas({ report })
   await benchComputeGas({ report })
 }
 

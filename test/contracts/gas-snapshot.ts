@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { expect } from 'chai'
 import { type GasFigures, measurePoraGas, measureSubmitGas } from '#scripts/bench/gas.ts'
+import { measureDispersalGas } from '#scripts/bench/gas-dispersal.ts'
 
 const SNAPSHOT = new URL('../../snapshots/gas.json', import.meta.url)
 
@@ -11,7 +12,7 @@ const TOLERANCE = 0.01
 describe('gas snapshot', () => {
   it('is not exceeded by more than 1 %', async function () {
     this.timeout(120_000)
-    const figures = { ...(await measureSubmitGas()), ...(await measurePoraGas()) }
+    const figures = { ...(await measureSubmitGas()), ...(await measurePoraGas()), ...(await measureDispersalGas()) }
     if (process.env.UPDATE_GAS !== undefined) {
       writeFileSync(SNAPSHOT, `${JSON.stringify(figures, null, 2)}\n`)
     }
