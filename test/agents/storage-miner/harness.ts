@@ -1,5 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Address, createWalletClient, http, nonceManager, publicActions } from 'viem'
 import { privateKeyToAccount } from 'viem/accounts'
@@ -17,20 +15,17 @@ import type { RunningNode } from '#storage/node/main.ts'
 import { type Anvil, DEV_ACCOUNTS, mine, startAnvil } from '../../chain.ts'
 import { type DeployStorageContractsParameters, deployStorageContracts } from '../../storage-contracts.ts'
 import {
-  allSegments,
-  finalized,
-  framesOf,
-  logged,
   makeFile,
   openNode,
-  postFrames,
+  storeFile,
   type TestFile,
   type TestNet,
+  temporaryFolder,
   until,
 } from '../storage-node/harness.ts'
 
 export type { TestFile, TestNet }
-export { makeFile, mine, until }
+export { makeFile, mine, storeFile as store, temporaryFolder, until }
 
 /** A chain with the storage contracts and what a test of mining does on it. */
 export interface MineNet extends TestNet {
@@ -152,18 +147,6 @@ export async function openTestNode(net: MineNet, folder: string, shard = '0/1'):
   return openNode({ net, dataDir: join(folder, `node-${shard.replace('/', '-of-')}`), config: { data: { shard } } })
 }
 
-/** Submits a file and gives every node all of it that it takes. */
-export async function store(net: MineNet, nodes: readonly RunningNode[], file: TestFile): Promise<number> {
-  const seq = await net.submit(file)
-  for (const node of nodes) {
-    await logged(node.url, seq)
-    const answer = await postFrames(node.url, seq, framesOf(file, allSegments(file)))
-    if (answer.status !== 200) throw new Error(`upload: ${answer.code} ${answer.message}`)
-    await finalized(node.url, seq)
-  }
-  return seq
-}
-
 /**
  * Checks every chunk that a store says is sealed: its bytes on disk unseal, with the digests of the recorded epochs, to
  * the bytes of the files at their places and zeros elsewhere. Gives how many there are.
@@ -208,12 +191,6 @@ export function checkSealed({
   }
   extents.close()
   return rows.length
-}
-
-/** A folder that `remove` takes away again. */
-export async function temporaryFolder(): Promise<{ path: string; remove(): Promise<void> }> {
-  const path = await mkdtemp(join(tmpdir(), 'storage-miner-'))
-  return { path, remove: () => rm(path, { recursive: true, force: true }) }
 }
 
 /** The answer of a miner's status address. */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { test } from 'node:test'
 import { encodeFunctionData } from 'viem'
 import { flowAbi } from '#protocol/abi/flow.ts'
 import { type Hash, toHex } from '#protocol/hex.ts'
@@ -18,21 +18,12 @@ import {
   rpc,
   rpcError,
   segmentJson,
-  startTestNet,
-  type TestNet,
   temporaryFolder,
   until,
+  useTestNet,
 } from './harness.ts'
 
-let net: TestNet
-
-before(async () => {
-  net = await startTestNet()
-})
-
-after(async () => {
-  await net?.close()
-})
+const { net } = useTestNet()
 
 interface Status {
   logSyncHeight: number

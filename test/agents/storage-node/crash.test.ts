@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { silentLog } from '#kit/log.ts'
@@ -23,20 +23,11 @@ import {
   postFrames,
   seededRandom,
   segmentOf,
-  startTestNet,
-  type TestNet,
   temporaryFolder,
+  useTestNet,
 } from './harness.ts'
 
-let net: TestNet
-
-before(async () => {
-  net = await startTestNet()
-})
-
-after(async () => {
-  await net?.close()
-})
+const { net } = useTestNet()
 
 interface Child {
   url: string

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { open as openFile, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { test } from 'node:test'
 import type { RunningNode } from '#storage/node/main.ts'
 import { type BulkDisk, localDisk, SLOT_BYTES, type SlotRef } from '#storage/node/store/slot-files.ts'
 import {
@@ -17,21 +17,12 @@ import {
   rpc,
   rpcError,
   segmentJson,
-  startTestNet,
-  type TestNet,
   temporaryFolder,
   until,
+  useTestNet,
 } from './harness.ts'
 
-let net: TestNet
-
-before(async () => {
-  net = await startTestNet()
-})
-
-after(async () => {
-  await net?.close()
-})
+const { net } = useTestNet()
 
 /** The real disk with room for so many bytes. */
 function smallDisk(quotaBytes: number): BulkDisk & { quotaBytes: number; syncFails: boolean } {

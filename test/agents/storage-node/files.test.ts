@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { test } from 'node:test'
 import { keccak256 } from '#kernels/keccak.ts'
 import { fromHex, type Hash, toHex } from '#protocol/hex.ts'
 import type { NodeConfigInput, RunningNode } from '#storage/node/main.ts'
@@ -11,42 +11,23 @@ import {
   framesOf,
   logged,
   makeFile,
-  openNode,
   postFrames,
   rpc,
   rpcError,
   segmentJson,
   segmentOf,
-  startTestNet,
   type TestFile,
-  type TestNet,
-  temporaryFolder,
   until,
+  useTestNet,
 } from './harness.ts'
 
-let net: TestNet
-const closers: (() => Promise<void>)[] = []
-
-before(async () => {
-  net = await startTestNet()
-})
-
-after(async () => {
-  for (const close of closers.reverse()) await close()
-  await net?.close()
-})
+const { net, open: openHere } = useTestNet()
 
 async function open(
   data: NonNullable<NodeConfigInput['data']> = {},
   config: Omit<Partial<NodeConfigInput>, 'chain' | 'data'> = {},
 ): Promise<RunningNode> {
-  const folder = await temporaryFolder()
-  const node = await openNode({ net, dataDir: folder.path, config: { data, ...config } })
-  closers.push(async () => {
-    await node.close()
-    await folder.remove()
-  })
-  return node
+  return openHere({ config: { data, ...config } })
 }
 
 async function send(node: RunningNode, seq: number, file: TestFile, indexes = allSegments(file)): Promise<number> {
@@ -130,17 +111,7 @@ test('completes a file of which a part was cached', async () => {
 // The cache has a size and an age; beyond them nothing is kept.
 test('bounds the cache', async () => {
   let now = Date.now()
-  const folder = await temporaryFolder()
-  const node = await openNode({
-    net,
-    dataDir: folder.path,
-    config: { cache: { maxBytes: 3 * 262_144, expiryMs: 1_000 } },
-    now: () => now,
-  })
-  closers.push(async () => {
-    await node.close()
-    await folder.remove()
-  })
+  const node = await openHere({ config: { cache: { maxBytes: 3 * 262_144, expiryMs: 1_000 } }, now: () => now })
   const file = await makeFile(1_000_000, 6)
   const segments = allSegments(file).map((index) => segmentJson(file, index))
   const full = await rpcError(node.url, 'zgs_uploadSegments', segments)

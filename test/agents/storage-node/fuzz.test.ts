@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { before, test } from 'node:test'
 import fc from 'fast-check'
 import type { RunningNode } from '#storage/node/main.ts'
 import {
@@ -8,38 +8,26 @@ import {
   framesOf,
   logged,
   makeFile,
-  openNode,
   postFrames,
   rawRpc,
   rpc,
   segmentJson,
-  startTestNet,
   type TestFile,
-  type TestNet,
-  temporaryFolder,
+  useTestNet,
 } from './harness.ts'
 
-let net: TestNet
-let folder: Awaited<ReturnType<typeof temporaryFolder>>
+const { net, open } = useTestNet()
 let node: RunningNode
 let whole: { file: TestFile; seq: number }
 let part: { file: TestFile; seq: number }
 
 before(async () => {
-  net = await startTestNet()
-  folder = await temporaryFolder()
-  node = await openNode({ net, dataDir: folder.path, config: { sync: { peers: ['http://127.0.0.1:9'] } } })
+  node = await open({ config: { sync: { peers: ['http://127.0.0.1:9'] } } })
   whole = { file: await makeFile(600_000), seq: 0 }
   part = { file: await makeFile(700_001), seq: 1 }
   for (const { file } of [whole, part]) await net.submit(file)
   await logged(node.url, part.seq)
   await postFrames(node.url, whole.seq, framesOf(whole.file, allSegments(whole.file)))
-})
-
-after(async () => {
-  await node?.close()
-  await net?.close()
-  await folder?.remove()
 })
 
 const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000)

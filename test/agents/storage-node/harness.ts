@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { after, before } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { createWalletClient, http, publicActions } from 'viem'
 import { privateKeyToAccount } from 'viem/accounts'
@@ -170,6 +171,80 @@ export function nodeConfig({ net, dataDir, config = {} }: Pick<OpenNodeParameter
 export async function openNode({ net, dataDir, config, ...context }: OpenNodeParameters): Promise<RunningNode> {
   const log = process.env.NODE_TEST_LOG ? createLog({ name: 'node', level: 'debug' }) : silentLog()
   return startNode(nodeConfig({ net, dataDir, ...(config ? { config } : {}) }), { log, ...context })
+}
+
+/** What the tests of one file share: begun before the first of them, ended after the last. */
+export interface SharedNet {
+  /** Not to be used before the tests begin. */
+  net: TestNet
+  /** Called when the tests are over, what was deferred last first. */
+  defer(close: () => void | Promise<void>): void
+  /** A node with a folder of its own; both go when the tests are over. */
+  open(parameters?: Omit<OpenNodeParameters, 'net' | 'dataDir'>): Promise<RunningNode>
+}
+
+/** A chain for all tests of a file. To be called once, outside of the tests. */
+export function useTestNet(): SharedNet {
+  let started: TestNet | undefined
+  // Hooks of a file may run side by side: one that opens a node waits for the one that starts the chain.
+  const start = Promise.withResolvers<void>()
+  start.promise.catch(() => {})
+  const closers: (() => void | Promise<void>)[] = []
+  const current = (): TestNet => {
+    if (started === undefined) throw new Error('the chain runs once the tests have begun')
+    return started
+  }
+  const net: TestNet = {
+    get anvil() {
+      return current().anvil
+    },
+    get contracts() {
+      return current().contracts
+    },
+    submit: (file) => current().submit(file),
+    close: () => current().close(),
+  }
+  before(async () => {
+    try {
+      started = await startTestNet()
+      start.resolve()
+    } catch (error) {
+      start.reject(error)
+      throw error
+    }
+  })
+  after(async () => {
+    for (const close of closers.reverse()) await close()
+    await started?.close()
+  })
+  return {
+    net,
+    defer: (close) => void closers.push(close),
+    open: async (parameters = {}) => {
+      await start.promise
+      const folder = await temporaryFolder()
+      closers.push(() => folder.remove())
+      const node = await openNode({ ...parameters, net, dataDir: folder.path })
+      closers.push(() => node.close())
+      return node
+    },
+  }
+}
+
+/** Submits a file and gives every node all of it that it takes. */
+export async function storeFile(
+  net: Pick<TestNet, 'submit'>,
+  nodes: readonly RunningNode[],
+  file: TestFile,
+): Promise<number> {
+  const seq = await net.submit(file)
+  for (const node of nodes) {
+    await logged(node.url, seq)
+    const answer = await postFrames(node.url, seq, framesOf(file, allSegments(file)))
+    if (answer.status !== 200) throw new Error(`upload: ${answer.code} ${answer.message}`)
+    await finalized(node.url, seq)
+  }
+  return seq
 }
 
 /** A folder that `remove` takes away again. */

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { request as httpRequest } from 'node:http'
 import { connect } from 'node:net'
-import { after, before, test } from 'node:test'
+import { before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import type { RunningNode } from '#storage/node/main.ts'
 import {
@@ -14,24 +14,19 @@ import {
   logged,
   makeFile,
   nodeConfig,
-  openNode,
   postFrames,
   rawRpc,
   segmentJson,
-  startTestNet,
   type TestFile,
-  type TestNet,
   temporaryFolder,
   until,
+  useTestNet,
 } from './harness.ts'
 
-let net: TestNet
-let folder: Awaited<ReturnType<typeof temporaryFolder>>
+const { net, open } = useTestNet()
 let node: RunningNode
 
 before(async () => {
-  net = await startTestNet()
-  folder = await temporaryFolder()
   const rpc = {
     maxUploads: 4,
     stallTimeoutMs: 400,
@@ -39,13 +34,7 @@ before(async () => {
     maxBodyMemoryBytes: 2 ** 20,
     hashThreads: 0,
   }
-  node = await openNode({ net, dataDir: folder.path, config: { rpc } })
-})
-
-after(async () => {
-  await node?.close()
-  await net?.close()
-  await folder?.remove()
+  node = await open({ config: { rpc } })
 })
 
 async function submitted(file: TestFile): Promise<number> {

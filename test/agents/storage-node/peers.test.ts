@@ -3,7 +3,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import { stat } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { test } from 'node:test'
 import { type SignedPeerRecord, signPeerRecord } from '#protocol/storage/peer-record.ts'
 import type { RunningNode } from '#storage/node/main.ts'
 import { isPrivateHost } from '#storage/node/sync/peer-exchange.ts'
@@ -17,23 +17,12 @@ import {
   openNode,
   postFrames,
   rpc,
-  startTestNet,
-  type TestNet,
   temporaryFolder,
   until,
+  useTestNet,
 } from './harness.ts'
 
-let net: TestNet
-const closers: (() => Promise<void>)[] = []
-
-before(async () => {
-  net = await startTestNet()
-})
-
-after(async () => {
-  for (const close of closers.reverse()) await close()
-  await net?.close()
-})
+const { net, defer } = useTestNet()
 
 interface PublicNode {
   node: RunningNode
@@ -56,7 +45,7 @@ async function open({ peers, auto = false }: { peers: string[]; auto?: boolean }
   const url = `http://127.0.0.1:${port}`
   const config = { sync: { auto, peers, publicUrl: url, peerRefreshMs: 100 }, rpc: { listen: `127.0.0.1:${port}` } }
   const node = await openNode({ net, dataDir: folder.path, config })
-  closers.push(async () => {
+  defer(async () => {
     await node.close()
     await folder.remove()
   })
@@ -103,7 +92,7 @@ test('a node keeps its id', async () => {
   assert.equal((await stat(join(first.dataDir, 'node-key.pem'))).mode & 0o777, 0o600)
   await first.node.close()
   const again = await openNode({ net, dataDir: first.dataDir, config: { sync: { publicUrl: first.url } } })
-  closers.push(() => again.close())
+  defer(() => again.close())
   const status = (await (await fetch(`${again.url}/v1/status`)).json()) as { nodeId: string }
   assert.equal(status.nodeId, before?.nodeId)
 })

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { test } from 'node:test'
 import { toFunctionSelector } from 'viem'
 import { silentLog } from '#kit/log.ts'
-import type { RunningNode } from '#storage/node/main.ts'
 import { NodeStore } from '#storage/node/store/node-store.ts'
 import { startChainProxy } from './chain-proxy.ts'
 import {
@@ -11,37 +10,19 @@ import {
   fileInfo,
   finalized,
   framesOf,
-  logged,
   makeFile,
   openNode,
   postFrames,
   rpc,
   rpcError,
   segmentJson,
-  startTestNet,
-  type TestFile,
-  type TestNet,
+  storeFile,
   temporaryFolder,
   until,
+  useTestNet,
 } from './harness.ts'
 
-let net: TestNet
-
-before(async () => {
-  net = await startTestNet()
-})
-
-after(async () => {
-  await net?.close()
-})
-
-async function store(node: RunningNode, file: TestFile): Promise<number> {
-  const seq = await net.submit(file)
-  await logged(node.url, seq)
-  await postFrames(node.url, seq, framesOf(file, allSegments(file)))
-  await finalized(node.url, seq)
-  return seq
-}
+const { net } = useTestNet()
 
 const FAST = { pruneIntervalMs: 50, pruneBatchSectors: 1_024, pruneBatchPauseMs: 1 }
 
@@ -53,10 +34,10 @@ test('halves its shard when the disk fills up', async () => {
   let node = await openNode({ net, dataDir: folder.path, config, random: () => 0.9 })
   try {
     const first = await makeFile(16 * 262_144, 1)
-    const firstSeq = await store(node, first)
+    const firstSeq = await storeFile(net, [node], first)
     assert.deepEqual(await rpc(node.url, 'zgs_getShardConfig'), { shardId: 0, numShard: 1 })
     const second = await makeFile(20 * 262_144, 2)
-    const secondSeq = await store(node, second)
+    const secondSeq = await storeFile(net, [node], second)
     await until('the shard halved', () => node.store.shard.numShard === 2)
     assert.deepEqual(await rpc(node.url, 'zgs_getShardConfig'), { shardId: 1, numShard: 2 })
     await until('the other half gone', () => node.store.objects.storedPieces === 18)
@@ -73,7 +54,7 @@ test('halves its shard when the disk fills up', async () => {
       }
     }
     const third = await makeFile(10 * 262_144, 3)
-    const thirdSeq = await store(node, third)
+    const thirdSeq = await storeFile(net, [node], third)
     assert.equal(node.store.objects.storedPieces, 23)
     await node.close()
     node = await openNode({ net, dataDir: folder.path, config })
@@ -91,7 +72,7 @@ test('finishes a removal that was interrupted', async () => {
   let node = await openNode({ net, dataDir: folder.path })
   try {
     const file = await makeFile(12 * 262_144, 4)
-    const seq = await store(node, file)
+    const seq = await storeFile(net, [node], file)
     const { flow } = net.contracts
     await node.close()
     const identity = { chainId: 31_337, flow }
@@ -133,7 +114,7 @@ test('prunes what is no longer rewarded', async () => {
   })
   try {
     const file = await makeFile(5 * 262_144, 5)
-    const seq = await store(node, file)
+    const seq = await storeFile(net, [node], file)
     await until('the contract asked', () => asked > 2)
     assert.equal((await fileInfo(node.url, seq))?.finalized, true)
     chunk = 0n
@@ -166,7 +147,7 @@ test('keeps content that a later submission still names', async () => {
   const node = await openNode({ net, dataDir: folder.path, config: { data: FAST } })
   try {
     const file = await makeFile(600_000, 6)
-    const first = await store(node, file)
+    const first = await storeFile(net, [node], file)
     const second = await net.submit(file)
     await finalized(node.url, second)
     node.store.prune(first)

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { before, test } from 'node:test'
 import type { RunningNode } from '#storage/node/main.ts'
 import {
   allSegments,
@@ -8,32 +8,20 @@ import {
   framesOf,
   logged,
   makeFile,
-  openNode,
   postFrames,
   rawRpc,
   rpc,
   rpcError,
   segmentJson,
   segmentOf,
-  startTestNet,
-  type TestNet,
-  temporaryFolder,
+  useTestNet,
 } from './harness.ts'
 
-let net: TestNet
-let folder: Awaited<ReturnType<typeof temporaryFolder>>
+const { net, open } = useTestNet()
 let node: RunningNode
 
 before(async () => {
-  net = await startTestNet()
-  folder = await temporaryFolder()
-  node = await openNode({ net, dataDir: folder.path })
-})
-
-after(async () => {
-  await node?.close()
-  await net?.close()
-  await folder?.remove()
+  node = await open()
 })
 
 const UNKNOWN_ROOT = `0x${'ab'.repeat(32)}`

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { after, before, test } from 'node:test'
+import { test } from 'node:test'
 import type { NodeConfigInput, RunningNode } from '#storage/node/main.ts'
 import {
   allSegments,
@@ -11,40 +11,21 @@ import {
   framesOf,
   logged,
   makeFile,
-  openNode,
   postFrames,
   rpc,
   rpcError,
-  startTestNet,
   type TestFile,
-  type TestNet,
-  temporaryFolder,
   until,
+  useTestNet,
 } from './harness.ts'
 
-let net: TestNet
-const closers: (() => Promise<void>)[] = []
-
-before(async () => {
-  net = await startTestNet()
-})
-
-after(async () => {
-  for (const close of closers.reverse()) await close()
-  await net?.close()
-})
+const { net, defer, open: openHere } = useTestNet()
 
 async function open(
   sync: NonNullable<NodeConfigInput['sync']> = {},
   data: NonNullable<NodeConfigInput['data']> = {},
 ): Promise<RunningNode> {
-  const folder = await temporaryFolder()
-  const node = await openNode({ net, dataDir: folder.path, config: { sync, data } })
-  closers.push(async () => {
-    await node.close()
-    await folder.remove()
-  })
-  return node
+  return openHere({ config: { sync, data } })
 }
 
 async function store(node: RunningNode, file: TestFile): Promise<number> {
@@ -77,7 +58,7 @@ async function crooked(
   await new Promise<void>((resolve) => {
     server.listen(0, '127.0.0.1', resolve)
   })
-  closers.push(
+  defer(
     () =>
       new Promise((resolve) => {
         server.closeAllConnections()
@@ -256,7 +237,7 @@ test('learns peers from an indexer', async () => {
   await new Promise<void>((resolve) => {
     indexer.listen(0, '127.0.0.1', resolve)
   })
-  closers.push(
+  defer(
     () =>
       new Promise((resolve) => {
         indexer.closeAllConnections()
@@ -297,7 +278,7 @@ test('fetches over JSON-RPC from a node without the binary path', async () => {
   await new Promise<void>((resolve) => {
     plain.listen(0, '127.0.0.1', resolve)
   })
-  closers.push(
+  defer(
     () =>
       new Promise((resolve) => {
         plain.closeAllConnections()
