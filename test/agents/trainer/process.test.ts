@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { after, before, describe, it } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { TrainerError, type TrainerErrorCode } from '#compute/trainer/error.ts'
 import { TrainerProcess, type TrainerProcessParameters } from '#compute/trainer/process.ts'
-import type { TrainerEvent, TrainerJobInput } from '#compute/trainer/protocol.ts'
+import { jobSchema, type TrainerEvent, type TrainerJobInput } from '#compute/trainer/protocol.ts'
 import { seededRandom } from '#compute/trainer/random.ts'
 import { type TinyModel, tinyDataset, tinyModel } from './tiny-model.ts'
 
@@ -98,6 +101,28 @@ describe('the trainer process', () => {
     await assert.rejects(running, failsWith('TRAINER_ABORTED'))
     const checkpoint = await readFile(join(job.outputDir, 'checkpoint.safetensors'))
     assert.match(checkpoint.subarray(8, 2000).toString(), /weightless-checkpoint-1/)
+  })
+
+  // A trainer whose parent is gone, so that nobody reads or writes its streams any more, does not go on for nobody: it writes a
+  // checkpoint and ends, and the job goes on from there to the same result.
+  it('ends with a checkpoint when its parent is gone', async () => {
+    const recipe = { ...jobOf().recipe, steps: 200, checkpointEvery: 1000, evaluateEvery: 1000 }
+    const whole = await train({ ...jobOf(), recipe })
+    const job = { ...jobOf(), recipe }
+    const child = spawn(process.execPath, [run], { stdio: ['pipe', 'pipe', 'ignore'] })
+    const ended = once(child, 'exit')
+    child.stdin.on('error', () => undefined)
+    child.stdin.write(`${JSON.stringify({ type: 'job', protocol: 1, job: jobSchema.parse(job) })}\n`)
+    for await (const line of createInterface({ input: child.stdout })) {
+      if ((JSON.parse(line) as TrainerEvent).type === 'progress') break
+    }
+    child.stdout.destroy()
+    child.stdin.destroy()
+    await ended
+    const resumed = await train(job)
+    const started = resumed.events[0]
+    assert.ok(started?.type === 'started' && started.resumedAt > 0 && started.resumedAt < 200)
+    assert.equal(resumed.digest, whole.digest)
   })
 
   // A checkpoint of another job, or a damaged one, is refused, not trained on from.
