@@ -70,7 +70,8 @@ struct MineParameters {
 /// Target: `2^256 / difficulty`, made easier in proportion for a miner that splits its range.
 ///
 /// Difficulty: after an epoch with `n` answers the target moves a `1 / difficultyAdjustRatio`-th of the way to
-/// `target * targetSubmissions / n`, at most by a factor of two; each epoch without any answer doubles it.
+/// `target * targetSubmissions / n`, at most by a factor of two; each epoch without any answer doubles it. After
+/// doublings it goes all of that way where an epoch had more answers than aimed at, once for each doubling.
 interface IPoraMine {
     /* EVENTS */
 

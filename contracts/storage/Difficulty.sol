@@ -43,11 +43,11 @@ library Difficulty {
     }
 
     /// @notice The target after a mined epoch, and how many of the doublings before it may still be taken back.
-    /// @dev Doublings are a guess: whoever is silent for an epoch, by choice or by accident, causes one, and the rule of
-    /// {adjust} alone would take eleven epochs or more to undo it, paying up to twice the answers meanwhile. So while
-    /// there are doublings, an epoch with more answers than wanted moves the target all the way that these justify
-    /// instead of one part of it: by half at most, once for each doubling, and thus never below where it came from. An
-    /// epoch with about as many answers as wanted proves the doublings right, and they are forgotten.
+    /// @dev Doublings are a guess: whoever is silent for an epoch, by choice or by accident, causes one, and the rule
+    /// of {adjust} alone would take eleven epochs or more to undo it, paying up to twice the answers meanwhile. While
+    /// there are doublings, an epoch with more answers than wanted therefore moves the target all the way that these
+    /// justify instead of one part of it: by half at most, once for each doubling, and thus never past where it came
+    /// from. An epoch with as many answers as wanted, or fewer, proves one doubling right.
     function next(
         uint256 target,
         uint256 doublings,
@@ -60,7 +60,8 @@ library Difficulty {
         uint256 current = target >> _STEP_BITS;
         if (submissions <= wanted) {
             bool hasDoubled = moved >> _STEP_BITS >= 2 * current;
-            return (moved, hasDoubled ? doublings + 1 : 0);
+            if (hasDoubled) return (moved, doublings + 1);
+            return (moved, doublings == 0 ? 0 : doublings - 1);
         }
         if (doublings == 0) return (moved, 0);
         // The product fits: the target is shifted by as many bits as what is wanted has.
