@@ -1,11 +1,10 @@
 import { type Address, encodeFunctionData } from 'viem'
-import { findRpcError } from '#kit/chain/client.ts'
-import { decodeRevert } from '#kit/chain/revert.ts'
 import type { Hash, Hex } from '#protocol/hex.ts'
 import { accountsAbi } from './abi.ts'
 import type { DaConnection } from './connection.ts'
 import { awaitCall, sendToContract } from './contract-call.ts'
-import { AccountsRefusedError, DaSettingError, reasonOf } from './errors.ts'
+import { contractRefusal } from './contract-refusal.ts'
+import { AccountsRefusedError, DaSettingError } from './errors.ts'
 import type { CallPurpose, DaListener } from './events.ts'
 import { passingJournal } from './submit-journal.ts'
 
@@ -133,23 +132,15 @@ export async function callAccounts(
 }
 
 /** An error of a call to the contract: its refusal by name, or what it was. */
-export function accountsError(error: unknown, contract: Address): unknown {
-  const failure = findRpcError(error)
-  if (failure !== undefined && failure.kind === 'endpoint') return error
-  const revert = decodeRevert({ error, abi: accountsAbi, to: contract })
-  const text = error instanceof Error ? `${error.name} ${error.message}` : ''
-  const isEmpty = /returned no data|ContractFunctionZeroData/i.test(text)
-  if (revert === undefined && failure === undefined && !isEmpty) return error
-  const name = revert?.errorName
-  const said =
-    revert === undefined
-      ? reasonOf(error).split('\n')[0]
-      : `${name ?? 'no reason'}(${revert.args.map(String).join(', ')})`
+function accountsError(error: unknown, contract: Address): unknown {
+  const refusal = contractRefusal({ error, contract, abi: accountsAbi })
+  if (refusal === undefined) return error
+  const { said, errorName = '', args } = refusal
   return new AccountsRefusedError({
     code: 'ACCOUNTS_REFUSED',
     message: `the contract of accounts ${contract} refused: ${said}`,
-    fix: (name === undefined ? undefined : FIX[name]) ?? 'check the address of the contract and the network',
-    details: { contract, errorName: name, args: revert?.args.map(String) },
+    fix: FIX[errorName] ?? 'check the address of the contract and the network',
+    details: { contract, errorName: refusal.errorName, args },
     cause: error,
   })
 }

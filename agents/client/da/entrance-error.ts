@@ -1,8 +1,7 @@
-import { findRpcError } from '#kit/chain/client.ts'
-import { decodeRevert } from '#kit/chain/revert.ts'
 import type { Hash } from '#protocol/hex.ts'
 import { entranceAbi, signersAbi } from './abi.ts'
-import { EntranceRefusedError, reasonOf } from './errors.ts'
+import { contractRefusal } from './contract-refusal.ts'
+import { EntranceRefusedError } from './errors.ts'
 
 /** What to do about the contract's own errors. */
 const FIX: Readonly<Record<string, string>> = {
@@ -20,27 +19,14 @@ const FIX: Readonly<Record<string, string>> = {
 /** An error of a call to the entrance: the contract's refusal by name, or what it was. */
 export function entranceError(error: unknown, entrance: Hash): unknown {
   if (error instanceof EntranceRefusedError) return error
-  const failure = findRpcError(error)
-  if (failure !== undefined && failure.kind === 'endpoint') return error
-  const revert = decodeRevert({ error, abi: [...entranceAbi, ...signersAbi], to: entrance })
-  if (revert === undefined && failure === undefined && !isEmptyAnswer(error)) return error
-  const name = revert?.errorName
-  const said =
-    revert === undefined
-      ? reasonOf(error).split('\n')[0]
-      : `${name ?? 'no reason'}(${revert.args.map(String).join(', ')})`
+  const refusal = contractRefusal({ error, contract: entrance, abi: [...entranceAbi, ...signersAbi] })
+  if (refusal === undefined) return error
+  const { said, errorName = '', args } = refusal
   return new EntranceRefusedError({
     code: 'ENTRANCE_REFUSED',
     message: `the entrance contract ${entrance} refused: ${said}`,
-    fix:
-      (name === undefined ? undefined : FIX[name]) ??
-      'check the address of the contract and the version of this program',
-    details: { entrance, errorName: name, args: revert?.args.map(String) },
+    fix: FIX[errorName] ?? 'check the address of the contract and the version of this program',
+    details: { entrance, errorName: refusal.errorName, args },
     cause: error,
   })
-}
-
-/** viem's way of saying that there is no contract at the address. */
-function isEmptyAnswer(error: unknown): boolean {
-  return error instanceof Error && /returned no data|ContractFunctionZeroData/i.test(`${error.name} ${error.message}`)
 }
