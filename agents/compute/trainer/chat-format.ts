@@ -1,5 +1,4 @@
-import type { Tokenizer } from '#protocol/gguf/tokenizer.ts'
-import { CHAT_TEMPLATE } from '#protocol/gguf/vocabulary.ts'
+import { CHAT_TEMPLATE, type Vocabulary } from '#protocol/gguf/vocabulary.ts'
 import { TrainerError } from './error.ts'
 import type { TokenExample } from './packing.ts'
 
@@ -18,6 +17,15 @@ export interface ExampleEncoder {
   encode(example: Example, o: { promptWeight: number; rowTokens: number }): TokenExample[]
 }
 
+/** What turns text into tokens for an {@link ExampleEncoder}: this project's `Tokenizer`, or one like it. */
+export interface ExampleTokenizer {
+  readonly vocabulary: Pick<Vocabulary, 'bos' | 'eos' | 'chatTemplate'>
+  /** Tokens are only counted: a chat template that is not known here is taken for ChatML. */
+  readonly isCounting?: boolean | undefined
+  /** With `special`, control tokens are read from the text. */
+  encode(text: string, options?: { special?: boolean | undefined }): readonly number[]
+}
+
 /** Where a turn begins and ends, in the text of known chat templates. */
 interface TurnFormat {
   open: (role: ChatMessage['role']) => string
@@ -32,9 +40,9 @@ const ownFormat: TurnFormat = { open: (role) => `<|${role}|>`, close: '</s>' }
  * The encoder of a base model. Chat templates are programs (Jinja); the ones in use for small Llama models are known by
  * their marks: this project's own, ChatML, Zephyr's. Text needs no template.
  */
-export function exampleEncoder(tokenizer: Tokenizer): ExampleEncoder {
+export function exampleEncoder(tokenizer: ExampleTokenizer): ExampleEncoder {
   const { bos, eos, chatTemplate } = tokenizer.vocabulary
-  const format = turnFormat(chatTemplate)
+  const format = turnFormat(chatTemplate) ?? (tokenizer.isCounting === true ? chatMl : undefined)
 
   function encodeChat(messages: readonly ChatMessage[], promptWeight: number): TokenExample {
     if (format === undefined) {

@@ -5,9 +5,11 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { readBaseModel, readBaseTokenizer } from '#compute/trainer/base-model.ts'
 import { exampleEncoder } from '#compute/trainer/chat-format.ts'
 import { datasetLimits, readDataset } from '#compute/trainer/dataset.ts'
+import { TrainerError } from '#compute/trainer/error.ts'
 import { packRows, rowTokensFor, type TokenExample } from '#compute/trainer/packing.ts'
 import { parseRecipe } from '#compute/trainer/recipe.ts'
 import { WeightlessError } from '#protocol/error.ts'
+import type { EngineTokenizer } from './engine-tokenizer.ts'
 import type { PrepareAnswer, PreparedDataset, PrepareRequest } from './prepare.ts'
 
 async function prepare(request: Extract<PrepareRequest, { kind: 'prepare' }>): Promise<PreparedDataset> {
@@ -17,7 +19,8 @@ async function prepare(request: Extract<PrepareRequest, { kind: 'prepare' }>): P
   await rewrite({ from, to, maxLineBytes: limits.maxLineBytes })
   // Written out as conversations, lines may have grown a little.
   const { examples } = await readDataset({ path: to, limits: { ...limits, maxBytes: 2 * maxBytes + 4_096 } })
-  const { tokenizer, context } = await readBaseTokenizer(basePath)
+  await using base = await baseTokenizer(basePath, request.own)
+  const { tokenizer, context } = base
   const encoder = exampleEncoder(tokenizer)
   // As the trainer does it; which rows they fill depends a little on the order, so it is one that quote and task share.
   const longest = Math.min(request.rowTokens ?? context, context)
@@ -28,6 +31,18 @@ async function prepare(request: Extract<PrepareRequest, { kind: 'prepare' }>): P
   const { count: rows } = packRows({ examples: pieces, rowTokens, seed: 0 })
   const tokens = pieces.reduce((sum, piece) => sum + piece.tokens.length, 0)
   return { examples: examples.length, tokens, rows }
+}
+
+/** The own reader of tokenizers, or where another trainer will do the work and it does not know this one, llama.cpp's. */
+async function baseTokenizer(path: string, own: boolean): Promise<EngineTokenizer> {
+  try {
+    return { ...(await readBaseTokenizer(path)), [Symbol.asyncDispose]: async () => undefined }
+  } catch (error) {
+    if (own || !(error instanceof TrainerError) || error.code !== 'TRAINER_TOKENIZER') throw error
+    // It brings native code with it: loaded when wanted.
+    const { openEngineTokenizer } = await import('./engine-tokenizer.ts')
+    return await openEngineTokenizer(path)
+  }
 }
 
 /** One line for each line, so that errors name the user's line. */
@@ -64,7 +79,7 @@ async function answer(): Promise<PrepareAnswer> {
     parseRecipe(request.recipe)
     // Whoever trains, tokens are counted here.
     if (request.own) await readBaseModel(request.path)
-    else await readBaseTokenizer(request.path)
+    else await (await baseTokenizer(request.path, false))[Symbol.asyncDispose]()
     return { ok: true, value: null }
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)

@@ -13,7 +13,15 @@ export interface PreparedDataset {
 /** What the thread is asked. */
 export type PrepareRequest =
   | { kind: 'inspect'; path: string; recipe: Record<string, unknown>; own: boolean }
-  | { kind: 'prepare'; basePath: string; from: string; to: string; maxBytes: number; rowTokens?: number | undefined }
+  | {
+      kind: 'prepare'
+      basePath: string
+      from: string
+      to: string
+      maxBytes: number
+      rowTokens?: number | undefined
+      own: boolean
+    }
 
 /** What it answers. */
 export type PrepareAnswer =
@@ -46,6 +54,8 @@ export async function prepareDataset(parameters: {
   maxBytes: number
   /** Length of a row; default as the trainer chooses it. */
   rowTokens?: number | undefined
+  /** Whether the own trainer will train on it. */
+  own: boolean
   limitMs: number
   signal?: AbortSignal | undefined
 }): Promise<PreparedDataset> {

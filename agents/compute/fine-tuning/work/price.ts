@@ -34,6 +34,7 @@ export async function priceTask(parameters: {
   await requireUnchanged(model)
   const prepared = await prepareDataset({
     ...{ basePath: model.path, from, to, rowTokens: recipe.rowTokens, signal },
+    own: config.trainer.command === undefined,
     ...{ maxBytes: config.limits.datasetBytes, limitMs: config.limits.prepareMs },
   })
   const trained = trainedTokens({
