@@ -53,6 +53,8 @@ interface ChargeRow {
   completion_tokens: number
 }
 
+/** Milliseconds from writing a charge to the disk's being told, where nobody waits for it. */
+const SYNC_MS = 5
 const NOTHING: Standing = { unsettledWei: 0n, reservedWei: 0n }
 
 /**
@@ -79,6 +81,7 @@ export class Cashier {
   #writing: Promise<void> | undefined
   #billedWei: bigint
   #timer: NodeJS.Timeout | undefined
+  #syncTimer: NodeJS.Timeout | undefined
   #lastFlush = 0
 
   constructor(parameters: CashierParameters) {
@@ -165,7 +168,8 @@ export class Cashier {
   /**
    * Resolves when the first token of what was opened may leave: when its row is written, in one transaction for all that
    * was opened in this turn of the event loop, at the turn's end. Until then the engine can be asked. A row survives the
-   * end of this process at once; its way to the disk begins here, and is waited for where the cashier was told so.
+   * end of this process at once. Where the cashier was told to wait for the disk, this does; else the way to the disk
+   * begins a few milliseconds later, out of the first token's way and once for all that was written by then.
    *
    * @throws what the database throws
    */
@@ -175,9 +179,8 @@ export class Cashier {
         this.#writing = undefined
         try {
           this.#write()
-          const synced = this.#store.sync()
-          if (this.#waitForDisk) return resolve(synced)
-          synced.catch((error: unknown) => this.#onSyncError(error))
+          if (this.#waitForDisk) return resolve(this.#store.sync())
+          this.#syncSoon()
           resolve()
         } catch (error) {
           reject(error)
@@ -185,6 +188,13 @@ export class Cashier {
       })
     })
     return this.#writing
+  }
+
+  #syncSoon(): void {
+    this.#syncTimer ??= setTimeout(() => {
+      this.#syncTimer = undefined
+      this.#store.sync().catch((error: unknown) => this.#onSyncError(error))
+    }, SYNC_MS)
   }
 
   /** @internal Called by {@link Charge}: store how far it is, soon. */
@@ -228,6 +238,7 @@ export class Cashier {
       throw error
     }
     this.#release(user, mode, reservedWei)
+    this.#syncSoon()
     return feeWei
   }
 
@@ -237,8 +248,10 @@ export class Cashier {
     this.#drop(user, mode)
   }
 
-  /** Stops the timer; stores what is left. */
+  /** Stops the timers; stores what is left. */
   stop(): void {
+    clearTimeout(this.#syncTimer)
+    this.#syncTimer = undefined
     this.flush()
   }
 

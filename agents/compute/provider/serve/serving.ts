@@ -85,7 +85,7 @@ export async function identify(
  */
 export function readJson(body: Buffer): unknown {
   try {
-    if (depthOf(body) > MAX_DEPTH) throw new Error(`nested deeper than ${MAX_DEPTH}`)
+    if (hasManyBrackets(body) && depthOf(body) > MAX_DEPTH) throw new Error(`nested deeper than ${MAX_DEPTH}`)
     const json: unknown = JSON.parse(body.toString('utf8'))
     if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json
     throw new Error('not an object')
@@ -138,6 +138,18 @@ export async function servedModel(
     fix: `ask for ${own[0]}; GET /v1/models lists what is served`,
     details: { models: [...new Set(own)] },
   })
+}
+
+/** Whether a body has enough opening brackets to nest too deep: most have a few, and need not be read byte by byte. */
+function hasManyBrackets(body: Buffer): boolean {
+  let count = 0
+  for (const bracket of [0x7b, 0x5b]) {
+    for (let at = body.indexOf(bracket); at >= 0; at = body.indexOf(bracket, at + 1)) {
+      count += 1
+      if (count > MAX_DEPTH) return true
+    }
+  }
+  return false
 }
 
 /** How deep brackets nest, without parsing: a parser would use the stack. */
