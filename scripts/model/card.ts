@@ -49,7 +49,8 @@ npm run model:train
 ${recipe.documents.toLocaleString('en')} documents (${facts.corpusTokens.toLocaleString('en')} tokens) come from the generator in \`scripts/model/corpus\` with seed ${recipe.corpusSeed}. ${training.steps.toLocaleString('en')} updates of AdamW
 (${training.batchRows} rows of ${training.rowTokens} packed tokens each, ${facts.trainedTokens.toLocaleString('en')} tokens in all, peak rate ${training.learningRate}, warm-up, cosine, cool-down) with seed ${recipe.trainingSeed}.
 Answers weigh 1 in the loss, questions ${training.promptWeight}. \`scripts/model/recipe.ts\` holds every number. The same recipe on the same
-version of the libraries gives the same weights, however often training is interrupted and on how many threads it runs.
+version of the trainer and the libraries gives the same weights, however often training is interrupted and on how many
+threads it runs.
 
 | Step | Loss in training | Held-out loss |
 |---:|---:|---:|
