@@ -87,7 +87,11 @@ async function disperseNow(
     await forgetPayments(connection, [dataRoot])
     return { certificate: existing.certificate, feeWei: 0n, existed: true, failures: [] }
   }
-  const submission = existing?.submission ?? (await pay(connection, parameters))
+  const left = existing?.submission
+  const submission =
+    left === undefined
+      ? await pay(connection, parameters)
+      : await brought(connection, { submission: left, ...listener })
   const { stages } = parameters
   const { feeWei } = submission
   const { submission: signed, ...collected } = await gather(connection, { encoded, submission, stages, ...listener })
@@ -209,11 +213,38 @@ async function elsewhere(
   if (error instanceof SubmissionMovedError) {
     connection.forget('quorum')
     // The journal sends the same transaction again; it cannot pay twice.
-    const moved = await pay(connection, { encoded, stages, signal, onEvent })
-    onEvent?.({ type: 'moved', dataRoot, fromEpoch: epoch, toEpoch: moved.epoch })
-    return moved
+    const paid = await pay(connection, { encoded, stages, signal, onEvent })
+    onEvent?.({ type: 'moved', dataRoot, fromEpoch: epoch, toEpoch: paid.epoch })
+    return paid
   }
   if (!(error instanceof QuorumNotReachedError) || (await currentEpoch(connection)) <= epoch) return undefined
+  return await moved(connection, { dataRoot, epoch, signal, onEvent })
+}
+
+/** A submission that an earlier run left: in the epoch that is now, as one of long ago cannot be confirmed any more. */
+async function brought(
+  connection: DaConnection,
+  {
+    submission,
+    signal,
+    onEvent,
+  }: { submission: SubmittedBlob; signal: AbortSignal | undefined; onEvent: DaListener | undefined },
+): Promise<SubmittedBlob> {
+  const { dataRoot, epoch } = submission
+  if ((await currentEpoch(connection)) <= epoch) return submission
+  return (await moved(connection, { dataRoot, epoch, signal, onEvent })) ?? submission
+}
+
+/** Moves a submission to the epoch that is now; undefined where there is none to move, nor one that was moved. */
+async function moved(
+  connection: DaConnection,
+  {
+    dataRoot,
+    epoch,
+    signal,
+    onEvent,
+  }: { dataRoot: Hash; epoch: number; signal: AbortSignal | undefined; onEvent: DaListener | undefined },
+): Promise<SubmittedBlob | undefined> {
   try {
     return await resubmitBlob(connection, { dataRoot, fromEpoch: epoch, signal, onEvent })
   } catch (refused) {

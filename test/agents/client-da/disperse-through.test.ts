@@ -25,8 +25,11 @@ let running: RunningDisperser
 const clients: DaClient[] = []
 
 before(async () => {
-  net = await openNet({ deploy: { epochBlocks: 2_000 } })
-  running = await openDisperser(net, { fees: { accounts: net.contracts.accounts, earnOverGas: 1 } })
+  net = await openNet()
+  running = await openDisperser(net, {
+    fees: { accounts: net.contracts.accounts, earnOverGas: 1 },
+    retentionEpochs: 50,
+  })
 })
 
 after(async () => {
@@ -244,6 +247,20 @@ test('signs no more than the quote for a disperser that asks for more', async ()
   assert.ok(signedWei <= 103n, String(signedWei))
   book.close()
   for (const { server } of [greedy, forging, mirroring, elsewhere, swapping]) server.close()
+})
+
+// A blob that was paid for and then left for epochs is moved to the one that is now, and not paid for again.
+test('moves a blob that was left for two epochs', async () => {
+  const client = clientOf(17)
+  const data = seededBytes(250, 2_000)
+  const encoded = await client.encode(data)
+  const [submission] = await client.submitBlobs({ blobs: [encoded.commitment], retentionEpochs: 50 })
+  encoded.release()
+  await net.nextEpoch()
+  await net.nextEpoch()
+  const { certificate, feeWei } = await client.disperse({ data })
+  assert.equal(feeWei, 0n)
+  assert.ok(certificate.epoch >= (submission?.epoch ?? 0) + 2)
 })
 
 // The book survives its process: what was signed and owed is read back, and a blob under way is not counted twice.

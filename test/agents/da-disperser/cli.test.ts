@@ -20,8 +20,11 @@ let net: DaNet
 let running: RunningDisperser
 
 before(async () => {
-  net = await openNet({ stakes: [10, 10], deploy: { lockSeconds: 500, epochBlocks: 2_000 } })
-  running = await openDisperser(net, { fees: { accounts: net.contracts.accounts, earnOverGas: 1 } })
+  net = await openNet({ stakes: [10, 10], deploy: { lockSeconds: 500 } })
+  running = await openDisperser(net, {
+    fees: { accounts: net.contracts.accounts, earnOverGas: 1 },
+    retentionEpochs: 50,
+  })
   await mkdir(join(net.folder, '.weightless'))
   const { signers, entrance, accounts } = net.contracts
   const devnet = {
@@ -71,7 +74,7 @@ test('pays a disperser from the command line', async () => {
   const quote = await json('da', 'quote', '12345', '--disperser', running.url)
   assert.match(
     (await weightless('da', 'quote', '12345', '--disperser', running.url)).out,
-    /kept for 1 epochs: .* for the chain/,
+    /kept for 50 epochs: .* for the chain/,
   )
   const put = ['da', 'put', 'batch.bin', '--disperser', running.url]
   const poor = await rejectsWith('DEPOSIT_INSUFFICIENT', weightless(...put))

@@ -12,6 +12,8 @@ import { DISPERSER_ACCOUNT, openDisperser } from './harness.ts'
 
 const ETHER = 10n ** 18n
 const CONFIRMATIONS = 3
+/** Long enough that no blob expires while blocks are mined. */
+const RETENTION = 50
 const DISPERSER = accountOf(DISPERSER_ACCOUNT).address.toLowerCase() as Hex
 
 let net: DaNet
@@ -19,8 +21,8 @@ let running: RunningDisperser
 let grpc: DisperserClient
 
 before(async () => {
-  net = await openNet({ deploy: { lockSeconds: 1_000, epochBlocks: 2_000 } })
-  running = await openDisperser(net, { fees: feesOf() })
+  net = await openNet({ deploy: { lockSeconds: 1_000 } })
+  running = await openDisperser(net, { fees: feesOf(), retentionEpochs: RETENTION })
   grpc = openDisperserClient(running.grpcAddress)
 })
 
@@ -87,7 +89,7 @@ const standingOf = (accountIndex: number) => json(`/v1/accounts/${accountOf(acco
 // The quote says what the chain asks, what the disperser adds, and where and how it is paid.
 test('quotes what is charged', async () => {
   const found = await json('/v1/quote?size=100000')
-  const { feeWei } = await net.client().quote({ sizeBytes: 100_000 })
+  const { feeWei } = await net.client().quote({ sizeBytes: 100_000, retentionEpochs: RETENTION })
   assert.equal(found.chainFeeWei, String(feeWei))
   assert.equal(found.serviceFeeWei, String((feeWei * 5n) / 100n + 7n))
   assert.equal(found.totalWei, String(feeWei + (feeWei * 5n) / 100n + 7n))

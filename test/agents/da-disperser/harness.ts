@@ -21,9 +21,10 @@ export async function openDisperser(
     fees,
     accountIndex = DISPERSER_ACCOUNT,
     confirmations = 3,
+    retentionEpochs,
   }: { name?: string; accountIndex?: number; confirmations?: number } & Pick<
     DisperserConfigInput,
-    'jobs' | 'data' | 'fees'
+    'jobs' | 'data' | 'fees' | 'retentionEpochs'
   > = {},
 ): Promise<RunningDisperser> {
   const config = disperserConfigSchema.parse({
@@ -39,6 +40,7 @@ export async function openDisperser(
     },
     jobs: { batchMs: 50, ...jobs },
     fees: { claimIntervalMs: 200, ...fees },
+    retentionEpochs,
     listen: '127.0.0.1:0',
     listenGrpc: '127.0.0.1:0',
   })
