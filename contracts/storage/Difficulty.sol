@@ -47,7 +47,7 @@ library Difficulty {
     /// of {adjust} alone would take eleven epochs or more to undo it, paying up to twice the answers meanwhile. While
     /// there are doublings, an epoch with more answers than wanted therefore moves the target all the way that these
     /// justify instead of one part of it: by half at most, once for each doubling, and thus never past where it came
-    /// from. An epoch with as many answers as wanted, or fewer, proves one doubling right.
+    /// from. An epoch with as many answers as wanted, or down to half of them, proves one doubling right.
     function next(
         uint256 target,
         uint256 doublings,
@@ -61,7 +61,8 @@ library Difficulty {
         if (submissions <= wanted) {
             bool hasDoubled = moved >> _STEP_BITS >= 2 * current;
             if (hasDoubled) return (moved, doublings + 1);
-            return (moved, doublings == 0 ? 0 : doublings - 1);
+            bool isProven = doublings > 0 && 2 * submissions >= wanted;
+            return (moved, isProven ? doublings - 1 : doublings);
         }
         if (doublings == 0) return (moved, 0);
         // The product fits: the target is shifted by as many bits as what is wanted has.

@@ -53,7 +53,8 @@ export function simulateDifficulty({
       const moved = (target * (ratio - 1) + (target * wanted) / answers) / ratio
       target = Math.min(MAX_TARGET, Math.max(target / 2, Math.min(2 * target, moved)))
     } else if (easeWhenSilent) target = Math.min(MAX_TARGET, 2 * target)
-    if (answers <= wanted) doublings = target === 2 * before ? doublings + 1 : Math.max(0, doublings - 1)
+    if (target === 2 * before) doublings += 1
+    else if (answers <= wanted) doublings = Math.max(0, doublings - (2 * answers >= wanted ? 1 : 0))
     else if (doublings > 0 && takeBack) {
       target = Math.min(target, Math.max(before / 2, (before * wanted) / answers))
       doublings -= 1

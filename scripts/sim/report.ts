@@ -124,8 +124,8 @@ ${PERIODS.map((period) => `| ${period}. epoch | ${ratio(silence({ period, takeBa
 
 **Chosen: at once.** After a doubling, an epoch with more answers than wanted moves the target all the way that they
 justify, by half at most and once for each doubling; so it never passes where it came from, and silence no longer pays.
-An epoch with the answers wanted, or fewer, proves one doubling right. Without doublings every step is that of the
-specification.
+An epoch with the answers wanted, or down to half of them, proves one doubling right. Without doublings every step is that
+of the specification.
 
 ## What is not modelled
 
