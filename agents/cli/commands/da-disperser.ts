@@ -70,7 +70,7 @@ export async function putThrough(
     if (code !== 'DEPOSIT_INSUFFICIENT' || message === undefined) throw error
     const missing = formatEther(BigInt(String(details?.missingWei ?? '0')))
     throw new WeightlessError({
-      ...{ code, message, details, cause: error },
+      ...{ code, message, details },
       fix: `weightless da deposit ${missing} --disperser ${url}, then wait for a few blocks`,
     })
   } finally {

@@ -169,16 +169,14 @@ async function confirmed(
     if (request.state !== 'processing') {
       const certificate = await certificateOf(connection, { url, commitment, request })
       if (certificate !== undefined) {
-        onEvent?.({
-          ...{ type: 'confirmed', dataRoot: commitment.dataRoot, txHash: certificate.confirmTx },
-          block: certificate.block ?? 0,
-        })
+        const { dataRoot, confirmTx: txHash, block } = certificate
+        if (block !== undefined) onEvent?.({ type: 'confirmed', dataRoot, txHash, block })
         return { certificate, requestId, charge: request.charge }
       }
     }
     const waitedMs = Date.now() - startedAt
     if (waitedMs > timeoutMs) throw late(url, requestId, waitedMs)
-    onEvent?.({ type: 'waiting', for: 'receipt', reason: `${url} is at it`, waitedMs })
+    onEvent?.({ type: 'waiting', for: 'receipt', reason: `${url} has not confirmed it yet`, waitedMs })
     await delay(connection.limits.pollIntervalMs, undefined, signal === undefined ? {} : { signal })
     try {
       request = await fetchRequest({ url, id: requestId, signal })
@@ -197,7 +195,8 @@ async function certificateOf(
   { url, commitment, request }: { url: string; commitment: BlobCommitment; request: DisperserRequest },
 ): Promise<Certificate | undefined> {
   const { dataRoot, header, rowRoot, rlcRoot } = commitment
-  const { epoch, quorumId = 0 } = request
+  // Where the disperser says it was: for orientation, the chain is asked for the rest.
+  const { epoch, quorumId = 0, submitTx, confirmTx, block } = request
   if (request.dataRoot !== dataRoot || epoch === undefined) {
     throw new DisperserFailedError({
       code: 'DISPERSER_DISHONEST',
@@ -210,7 +209,7 @@ async function certificateOf(
   if (record?.confirmed !== true) return undefined
   return {
     ...{ dataRoot, epoch, quorumId, sizeBytes: header.sizeBytes, rowRoot, rlcRoot },
-    ...{ expiryEpoch: record.expiryEpoch, submitTx: undefined, confirmTx: undefined, block: undefined },
+    ...{ expiryEpoch: record.expiryEpoch, submitTx, confirmTx, block },
   }
 }
 

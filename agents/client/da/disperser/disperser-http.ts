@@ -70,6 +70,10 @@ const requestSchema = z.object({
   dataRoot: hash.optional(),
   epoch: count.optional(),
   quorumId: count.optional(),
+  submitTx: hash.optional(),
+  confirmTx: hash.optional(),
+  /** Block of the confirmation. */
+  block: count.optional(),
   error: z.string().max(4_096).optional(),
   /** Equal blobs are one charge, which has one id. */
   charge: z.object({ id: count, user: address, feeWei: wei, state: z.string().max(32) }).nullish(),
