@@ -8,6 +8,8 @@ const attempts = 6
 const attemptMs = 60_000
 const pendingMs = 300_000
 const pollMs = 250
+/** How long a receipt may be missing of a nonce that is used, before it counts as used by somebody else. */
+const receiptLagMs = 3_000
 
 /** Fees of one gas, as the chain wants them: with a base fee, or one price on older chains. Wei. */
 export type GasFees = { maxFeePerGas: bigint; maxPriorityFeePerGas: bigint } | { gasPrice: bigint }
@@ -129,6 +131,7 @@ async function waitForAny({
   signal?: AbortSignal | undefined
 }): Promise<TransactionReceipt | 'taken' | undefined> {
   const giveUpAt = performance.now() + attemptMs
+  let takenAt = Number.POSITIVE_INFINITY
   while (performance.now() < giveUpAt) {
     signal?.throwIfAborted()
     // Asked before the receipts: one of ours may be mined in between, and then must not count as taken.
@@ -137,7 +140,9 @@ async function waitForAny({
       const receipt = await receiptOf({ chain, hash })
       if (receipt !== undefined) return receipt
     }
-    if (used > nonce) return 'taken'
+    // Endpoints may count a transaction a moment before they know its receipt.
+    if (used > nonce) takenAt = Math.min(takenAt, performance.now())
+    if (performance.now() - takenAt > receiptLagMs) return 'taken'
     await delay(pollMs, undefined, { signal })
   }
   return undefined

@@ -30,6 +30,11 @@ export const MIGRATIONS = [
      first_token_ms real, tokens_per_second real,
      successes integer not null default 0, failures integer not null default 0, last_failure_ms integer
    ) strict;`,
+  `create table signed_voucher (
+     account integer not null references account (id),
+     cumulative_fee_wei text not null, expires_s integer not null,
+     primary key (account, cumulative_fee_wei, expires_s)
+   ) strict, without rowid;`,
 ]
 
 /** A row of `request`. */

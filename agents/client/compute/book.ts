@@ -1,6 +1,7 @@
 import { chmodSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Database, openDatabase } from '#kit/sqlite.ts'
+import type { Voucher } from '#protocol/compute/voucher.ts'
 import type { Hash, Hex } from '#protocol/hex.ts'
 import { MIGRATIONS, type ReceiptRow, type RequestRow } from './book-tables.ts'
 import type { RequestTerms } from './receipt-fee.ts'
@@ -33,6 +34,9 @@ export interface Reservation {
   /** The highest amount signed before this request. */
   readonly signedBeforeWei: bigint
 }
+
+/** What tells one voucher of an account from another. */
+export type VoucherTerms = Pick<Voucher, 'cumulativeFeeWei' | 'expiresAtS'>
 
 /** A request that was sent and never got its receipt. */
 export interface LostRequest {
@@ -132,6 +136,27 @@ export class ComputeBook {
       this.#write(account, { billedWei, signedWei: max(signedWei, cumulativeFeeWei) })
       return cumulativeFeeWei
     })
+  }
+
+  /** Remembers a voucher that is about to be sent, until it has expired. */
+  noteVoucher(key: BookKey, { cumulativeFeeWei, expiresAtS }: VoucherTerms, nowMs: number): void {
+    const account = this.#accountId(key)
+    this.#db.transaction(() => {
+      this.#db.run('delete from signed_voucher where account = ? and expires_s < ?', account, Math.floor(nowMs / 1_000))
+      this.#db.run(
+        'insert into signed_voucher (account, cumulative_fee_wei, expires_s) values (?, ?, ?) on conflict do nothing',
+        ...[account, String(cumulativeFeeWei), expiresAtS],
+      )
+    })
+  }
+
+  /** Whether these books signed such a voucher that has not expired. */
+  hasSigned(key: BookKey, { cumulativeFeeWei, expiresAtS }: VoucherTerms): boolean {
+    const found = this.#db.get(
+      'select 1 from signed_voucher where account = ? and cumulative_fee_wei = ? and expires_s = ?',
+      ...[this.#accountId(key), String(cumulativeFeeWei), expiresAtS],
+    )
+    return found !== undefined
   }
 
   /** The provider answered under this id. */

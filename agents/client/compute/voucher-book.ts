@@ -3,7 +3,7 @@ import { decodeReceipt } from '#protocol/compute/receipt-json.ts'
 import { sameAddress } from '#protocol/compute/signature.ts'
 import { encodeVoucherHeader, type SignedVoucher, signVoucher, verifyVoucher } from '#protocol/compute/voucher.ts'
 import type { VoucherDemand } from '#protocol/compute/voucher-demand.ts'
-import type { BookKey, Reservation } from './book.ts'
+import type { BookKey, ComputeBook, Reservation } from './book.ts'
 import type { ComputeConnection } from './connection.ts'
 import { ProviderError } from './errors.ts'
 import { getProviderJson } from './provider-http.ts'
@@ -21,8 +21,12 @@ export async function voucherHeader(
   { key, cumulativeFeeWei, generation }: { key: BookKey; cumulativeFeeWei: bigint; generation: number },
 ): Promise<string> {
   const { chainId, contract, user, provider } = key
-  const expiresAtS = Math.floor((Date.now() + connection.limits.voucherLifetimeMs) / 1_000)
+  const nowMs = Date.now()
+  // Up to a sixteenth sooner, at random: it tells vouchers over the same amount apart that two books sign at once.
+  const lifetimeMs = connection.limits.voucherLifetimeMs * (1 - Math.random() / 16)
+  const expiresAtS = Math.floor((nowMs + lifetimeMs) / 1_000)
   const voucher = { user, provider, cumulativeFeeWei, expiresAtS, generation }
+  connection.book.noteVoucher(key, voucher, nowMs)
   const signature = await signVoucher({ chainId, contract, voucher, signer: connection.account() })
   return encodeVoucherHeader({ voucher, signature })
 }
@@ -46,7 +50,7 @@ export async function meetDemand(
   await recoverReceipts(connection, { key, service, chatIds: demand.chatIds })
   const verdict = judgeDemand({
     ...{ demand, books: book.account(key), signedBeforeWei: reservation.signedBeforeWei },
-    lastVoucherSound: demand.lastVoucher !== undefined && (await isOurs(key, demand.lastVoucher)),
+    lastVoucherForeign: demand.lastVoucher !== undefined && (await isFromElsewhere(book, key, demand.lastVoucher)),
   })
   if (verdict.verdict === 'sign') return
   if (verdict.verdict === 'adopt') {
@@ -101,9 +105,12 @@ async function recoverReceipts(
   }
 }
 
-async function isOurs({ chainId, contract, user, provider }: BookKey, shown: SignedVoucher): Promise<boolean> {
+/** Whether the user signed this voucher, and not with these books. One that has expired can be claimed by nobody. */
+async function isFromElsewhere(book: ComputeBook, key: BookKey, shown: SignedVoucher): Promise<boolean> {
+  const { chainId, contract, user, provider } = key
   if (!sameAddress(shown.voucher.user, user) || !sameAddress(shown.voucher.provider, provider)) return false
-  return await verifyVoucher({ chainId, contract, ...shown }).then(
+  if (book.hasSigned(key, shown.voucher)) return false
+  return await verifyVoucher({ chainId, contract, ...shown, nowMs: Date.now() }).then(
     () => true,
     () => false,
   )

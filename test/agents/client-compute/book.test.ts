@@ -117,7 +117,7 @@ test('a demand within the books is signed, one above is refused', () => {
       demand: demandOf(required - 5n, required, shown),
       books,
       signedBeforeWei: 12n,
-      lastVoucherSound: sound,
+      lastVoucherForeign: sound,
     }).verdict
   assert.equal(judge(15n), 'sign')
   assert.equal(judge(16n), 'refuse')
@@ -145,7 +145,7 @@ test('whatever a provider demands, it never gets more than receipts or a voucher
         const [billedWei, openWei, before, claimed, required, shown, sound] = drawn
         const books = { billedWei, openWei, signedWei: before }
         const demand = demandOf(claimed, required, shown)
-        const verdict = judgeDemand({ demand, books, signedBeforeWei: before, lastVoucherSound: sound })
+        const verdict = judgeDemand({ demand, books, signedBeforeWei: before, lastVoucherForeign: sound })
         if (verdict.verdict === 'sign') assert.ok(required <= billedWei + openWei)
         if (verdict.verdict === 'adopt') {
           assert.ok(sound && shown !== undefined && shown > before)

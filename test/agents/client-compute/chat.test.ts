@@ -175,6 +175,26 @@ test('a demand beyond receipts and this request is refused before anything is si
   assert.equal(provider.requests.length, seen + 1, 'it was asked once')
 })
 
+// A voucher that these books signed themselves, in this request or in another one under way, proves no debt.
+test('a provider that shows back what it was just sent gets nothing more', async () => {
+  const client = await fundedClient()
+  provider.fault = 'mirrors'
+  const seen = provider.requests.length
+  const asked = await Promise.allSettled([ask(client), ask(client)])
+  for (const each of asked) {
+    assert.equal(each.status, 'rejected')
+    assert.ok(each.reason instanceof ProviderError && each.reason.code === 'VOUCHER_UNJUSTIFIED')
+  }
+  // Both were under way at once: that much was justified, and no more.
+  const signed = provider.requests.slice(seen).map(({ cumulativeFeeWei = 0n }) => cumulativeFeeWei)
+  const [lowest = 0n, highest = 0n] = [...signed]
+    .sort((a, b) => Number(a - b))
+    .filter((_, i, all) => i % (all.length - 1) === 0)
+  assert.ok(lowest > 0n && highest <= 2n * lowest, signed.join())
+  const key = await bookKey(client.connection, { provider: provider.address })
+  assert.equal(client.connection.book.account(key).billedWei, 0n)
+})
+
 test('books that were lost go on from the voucher the provider shows', async () => {
   const account = await market.account()
   const first = await fundedClient({ account })

@@ -56,6 +56,7 @@ test('an answer of llama.cpp verifies down to its text', async () => {
     assert.equal(verified, true)
     assert.equal(level, 2)
     assert.match(checks.find(({ name }) => name === 'tokens')?.detail ?? '', /they give the text received/)
-    assert.ok(text.length > 0)
+    // Drawn at random, an answer may end before its first word.
+    if (temperature === 0) assert.ok(text.length > 0)
   }
 })

@@ -44,6 +44,7 @@ export type Fault =
   | 'signs-other-answer'
   | 'miscounts'
   | 'demands-too-much'
+  | 'mirrors'
   | 'forgets-token-once'
   | 'lacks-balance-once'
 
@@ -149,6 +150,13 @@ export async function startStandIn(parameters: StandInParameters): Promise<Stand
     const maxFeeWei = maximumFee({ bodyBytes: body.length, maxTokens, ...prices })
     if (voucher !== undefined) {
       await verifyVoucher({ chainId, contract, ...voucher, nowMs: Date.now() })
+      if (state.fault === 'mirrors') {
+        // Calls the voucher that it was just sent one that the user signed elsewhere, and all of it billed.
+        const { cumulativeFeeWei } = voucher.voucher
+        const requiredCumulativeFeeWei = cumulativeFeeWei + maxFeeWei
+        const demand = { cumulativeFeeWei, requiredCumulativeFeeWei, lastVoucher: String(header), chatIds: [] }
+        return json(response, 402, encodeVoucherDemand(demand))
+      }
       const billedWei = billed.get(user) ?? 0n
       const demanded = state.fault === 'demands-too-much' ? maxFeeWei + 1n : maxFeeWei
       const requiredCumulativeFeeWei = billedWei + (reserved.get(user) ?? 0n) + demanded
