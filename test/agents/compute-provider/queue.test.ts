@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict'
+import { copyFileSync, mkdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { startProvider } from '#compute/provider/main.ts'
 import { createLog } from '#kit/log.ts'
-import { type Market, openMarket } from './market.ts'
+import { findProgram, startRedis } from '../kit/queue/servers.ts'
+import { type Market, openMarket, until } from './market.ts'
 import { startUpstream, type Upstream } from './upstream.ts'
 
 let market: Market
@@ -62,5 +65,51 @@ test('settles through the queue, and logs no prompt, no answer, no credentials',
     }
   } finally {
     await provider.close()
+  }
+})
+
+const redis = findProgram('redis-server')
+const skip = redis === undefined && 'redis-server is not installed'
+
+// Several machines serve one provider: they share its wallet, its signing key and, on Redis, one queue of settlements.
+// Whichever of them handles a job, what each of them served is paid, and paid once.
+test('two providers with one wallet settle through one queue on Redis', { skip }, async () => {
+  assert.ok(redis !== undefined)
+  const server = await startRedis(redis)
+  const settlement = { queueUrl: server.url, earnOverGas: 1 }
+  const dataDir = join(market.folder, 'second')
+  mkdirSync(dataDir)
+  copyFileSync(join(market.folder, 'provider', 'signer.key'), join(dataDir, 'signer.key'))
+  const providers = [
+    await market.start(market.config({ upstream: upstream.url, settlement })),
+    await market.start(market.config({ upstream: upstream.url, settlement, dataDir })),
+  ]
+  try {
+    const user = market.user(4)
+    await user.fund('5')
+    const earnedBefore = providers.map((provider) => provider.status().earnedWei)
+    const before = await user.balance()
+    const authorization = `Bearer ${await user.token()}`
+    for (const [index, { url }] of providers.entries()) {
+      const messages = [{ role: 'user', content: JSON.stringify({ tokens: 500 + 200 * index }) }]
+      const body = JSON.stringify({ model: 'test-model', messages, max_tokens: 1_000 })
+      const response = await fetch(`${url}/v1/chat/completions`, { method: 'POST', headers: { authorization }, body })
+      assert.equal(response.status, 200)
+      await response.text()
+    }
+    const owed = providers.map((provider) => provider.status().unsettledWei)
+    assert.ok(owed.every((wei) => wei > 0n))
+    for (const provider of providers) {
+      await until(async () => (await provider.settle()).batches === 0, 'nothing is left to settle', 30_000)
+    }
+    const earned = providers.map((provider, index) => provider.status().earnedWei - (earnedBefore[index] ?? 0n))
+    assert.deepEqual(earned, owed)
+    assert.equal(
+      before - (await user.balance()),
+      owed.reduce((sum, wei) => sum + wei, 0n),
+    )
+  } finally {
+    for (const provider of providers) await provider.close()
+    await server.stop()
   }
 })
