@@ -1,7 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createWriteStream, type WriteStream } from 'node:fs'
+import { createWriteStream, mkdtempSync, rmSync, type WriteStream } from 'node:fs'
 import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { finished } from 'node:stream/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { WeightlessError } from '#protocol/error.ts'
@@ -59,6 +61,8 @@ export class LocalChainError extends WeightlessError {}
 export const LOCAL_CHAIN_ID = 31337
 
 const MAX_KEPT_OUTPUT_CHARS = 8192
+/** States of blocks that can be asked for behind those in memory; each takes up to half a megabyte of disk. */
+const MAX_OLD_STATES = 1_000
 const STOP_GRACE_MS = 15_000
 const RPC_TIMEOUT_MS = 30_000
 
@@ -76,16 +80,24 @@ const RPC_TIMEOUT_MS = 30_000
 export async function startLocalChain(parameters: LocalChainParameters = {}): Promise<LocalChain> {
   const { host = '127.0.0.1', chainId = LOCAL_CHAIN_ID, timeoutMs = 30_000, logPath, signal } = parameters
   signal?.throwIfAborted()
-  const child = spawn(anvilBinary(), anvilArguments({ ...parameters, host, chainId }), {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
+  // Left to itself it keeps the states of old blocks in the user's home, some 300 MB an hour, and never removes them.
+  const oldStates = mkdtempSync(join(tmpdir(), 'weightless-chain-'))
+  const options = [...anvilArguments({ ...parameters, host, chainId }), '--cache-path', oldStates]
+  const child = spawn(anvilBinary(), options, { stdio: ['ignore', 'pipe', 'pipe'] })
   const output = collectOutput(child, logPath)
   const exited = new Promise<void>((resolve) => {
-    child.once('exit', () => resolve())
-    child.once('error', () => resolve())
+    const over = () => {
+      rmSync(oldStates, { recursive: true, force: true, maxRetries: 3 })
+      resolve()
+    }
+    child.once('exit', over)
+    child.once('error', over)
   })
 
-  const killNow = () => child.kill('SIGKILL')
+  const killNow = () => {
+    child.kill('SIGKILL')
+    rmSync(oldStates, { recursive: true, force: true, maxRetries: 3 })
+  }
   process.once('exit', killNow)
   const stop = async () => {
     signal?.removeEventListener('abort', stop)
@@ -122,7 +134,7 @@ export async function startLocalChain(parameters: LocalChainParameters = {}): Pr
 function anvilArguments(parameters: LocalChainParameters & { host: string; chainId: number }): string[] {
   const { host, port = 0, chainId, blockTimeSeconds, mixedMining, statePath, args = [] } = parameters
   const result = ['--host', host, '--port', String(port), '--chain-id', String(chainId)]
-  result.push('--accounts', String(DEV_ACCOUNTS.length))
+  result.push('--accounts', String(DEV_ACCOUNTS.length), '--max-persisted-states', String(MAX_OLD_STATES))
   if (blockTimeSeconds !== undefined) result.push('--block-time', String(blockTimeSeconds))
   if (mixedMining) result.push('--mixed-mining')
   if (statePath !== undefined) result.push('--state', statePath)
