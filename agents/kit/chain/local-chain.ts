@@ -62,7 +62,7 @@ export const LOCAL_CHAIN_ID = 31337
 
 const MAX_KEPT_OUTPUT_CHARS = 8192
 /** States of blocks that can be asked for behind those in memory; each takes up to half a megabyte of disk. */
-const MAX_OLD_STATES = 1_000
+const MAX_OLD_STATES = 4_000
 const STOP_GRACE_MS = 15_000
 const RPC_TIMEOUT_MS = 30_000
 
