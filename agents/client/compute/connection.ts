@@ -2,6 +2,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { type Abi, encodeFunctionData, type LocalAccount, type TransactionReceipt } from 'viem'
 import { type Chain, connectChain } from '#kit/chain/client.ts'
+import { genesisOf } from '#kit/chain/genesis.ts'
 import { findRpcError } from '#kit/chain/rpc-error.ts'
 import { createSender, type TransactionSender } from '#kit/chain/sender.ts'
 import { inferenceServingAbi } from '#protocol/abi/inference-serving.ts'
@@ -250,7 +251,8 @@ async function findContracts({
   ledger: Hex
   inference?: Hex | undefined
 }): Promise<ComputeContracts> {
-  const { client, id: chainId } = await connection.chain()
+  const chain = await connection.chain()
+  const { client, id: chainId } = chain
   const at = { address: ledger, abi: ledgerManagerAbi } as const
   return await readChain(`the ledger ${ledger}`, async () => {
     const recommended = await client
@@ -263,11 +265,8 @@ async function findContracts({
     const registered =
       recommended?.[1] ??
       (await client.readContract({ ...at, functionName: 'getServiceAddressByName', args: [DEFAULT_SERVICE_NAME] }))
-    const first = await client.getBlock({ blockNumber: 0n }).catch((error: unknown) => {
-      if (findRpcError(error)?.kind === 'endpoint') throw error
-      return undefined
-    })
-    return { chainId, genesis: first?.hash ?? '', ledger, inference: lower(inference ?? registered), serviceName }
+    const genesis = await genesisOf(chain)
+    return { chainId, genesis, ledger, inference: lower(inference ?? registered), serviceName }
   })
 }
 

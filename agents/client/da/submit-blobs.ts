@@ -1,4 +1,5 @@
 import { encodeFunctionData, parseEventLogs, type TransactionReceipt } from 'viem'
+import { genesisOf } from '#kit/chain/genesis.ts'
 import type { BlobCommitment } from '#protocol/da/commitment.ts'
 import { WeightlessError } from '#protocol/error.ts'
 import type { Hash } from '#protocol/hex.ts'
@@ -199,6 +200,7 @@ async function paymentJournal(connection: DaConnection): Promise<PaymentJournal>
   return openPaymentJournal({
     dir: connection.journalDir,
     chainId: chain.id,
+    genesis: await genesisOf(chain),
     entrance: connection.contracts.entrance,
     payer: connection.payer('pay for blobs').address,
   })

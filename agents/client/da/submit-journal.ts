@@ -46,10 +46,11 @@ export function openPaymentJournal({
 }: {
   dir: string
   chainId: number
+  genesis: Hash
   entrance: Hex
   payer: Hex
 }): PaymentJournal {
-  const prefix = digest([key.chainId, key.entrance, key.payer].join('|').toLowerCase()).slice(0, 24)
+  const prefix = digest([key.chainId, key.genesis, key.entrance, key.payer].join('|').toLowerCase()).slice(0, 24)
 
   const at = (path: string, dataRoots: readonly Hash[]): SubmissionJournal => ({
     read: async () => (await readPayment(path))?.entry,

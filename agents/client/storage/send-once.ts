@@ -17,6 +17,14 @@ const MAX_TRIES = 5
 const TAKEN_FOR_GOOD_MS = 5_000
 /** Longer, the same bytes are sent again: an endpoint may have forgotten them. */
 const REPEAT_AFTER_MS = 10_000
+/**
+ * An earlier nonce that nothing has used for so long, as far as the endpoint knows, was dropped with its transaction; or
+ * for a quarter of the time limit where that is shorter.
+ */
+const GAP_PATIENCE_MS = 20_000
+/** A longer hole in the nonces is another chain. */
+const MAX_GAP = 16
+const FILLER_GAS = 21_000n
 
 export interface SendOnceParameters {
   chain: Chain
@@ -86,7 +94,7 @@ export async function signAndSend(parameters: SendOnceParameters): Promise<Journ
 
 /**
  * Bring a journalled transaction to its receipt: look for it, send it again where the chain does not know it, raise its
- * fee when it waits long. Undefined when it can never be mined any more because its nonce went to another transaction:
+ * fee when it waits long, fill a hole in the nonces before it. Undefined when it can never be mined any more because its nonce went to another transaction:
  * then nothing was paid and the entry is removed.
  *
  * @throws WaitTimeoutError, `TRANSACTION_REVERTED`
@@ -100,6 +108,7 @@ export async function resumeSend(
   let bumpedAt = started
   let sentAt = 0
   let takenAt: number | undefined
+  let gapSince: number | undefined
   for (;;) {
     signal?.throwIfAborted()
     const receipt = await findReceipt(chain, entry)
@@ -121,6 +130,11 @@ export async function resumeSend(
     }
     takenAt = undefined
     const now = Date.now()
+    gapSince = mined < entry.nonce ? (gapSince ?? now) : undefined
+    if (gapSince !== undefined && now - gapSince > Math.min(GAP_PATIENCE_MS, timeoutMs / 4)) {
+      gapSince = now
+      await fillGap({ from: mined, entry }, parameters)
+    }
     const last = entry.transactions.at(-1)
     if (now - started > timeoutMs) {
       const missing = [{ url: chain.endpoints.join(', '), reason: `has no receipt of ${last?.hash}` }]
@@ -135,6 +149,24 @@ export async function resumeSend(
     }
     parameters.onWaiting({ waitedMs: now - started, reason: `has not mined ${last?.hash}` })
     await sleep(pollIntervalMs, undefined, { signal }).catch(() => signal?.throwIfAborted())
+  }
+}
+
+/**
+ * Nothing is mined behind a nonce that nothing uses: a transaction was dropped, and whoever sent it has given it up. An
+ * empty transfer to the account itself takes its place, as its content is unknown and what waits must not be signed twice.
+ */
+async function fillGap(
+  { from, entry }: { from: number; entry: JournalEntry },
+  { chain, account, signal }: SendOnceParameters,
+): Promise<void> {
+  const { address } = account
+  const pending = await chain.client.getTransactionCount({ address, blockTag: 'pending' })
+  if (pending > from || entry.nonce - from > MAX_GAP) return
+  const fees = await quoteFees({ chain, policy: {}, signal })
+  for (let nonce = from; nonce < entry.nonce; nonce++) {
+    const filler = { chain, account, to: address, data: '0x' as const, gas: FILLER_GAS, valueWei: 0n }
+    await broadcast({ chain, raw: await sign(filler, { nonce, fees }), signal })
   }
 }
 

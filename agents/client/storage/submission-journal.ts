@@ -3,7 +3,7 @@ import { unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { atomicWrite, FileError, readSmallFile } from '#kit/files.ts'
-import type { Hex } from '#protocol/hex.ts'
+import type { Hash, Hex } from '#protocol/hex.ts'
 
 /**
  * Transactions that were signed for a submission and whose outcome is not known yet. Written before a transaction goes
@@ -34,20 +34,22 @@ const entrySchema = z.object({
     .max(32),
 })
 
-/** The journal of one submission: the same chain, contract, payer, content and tags find the same entry. */
+/** The journal of one submission: the same chain (id and first block), contract, payer, content and tags find the same entry. */
 export function openSubmissionJournal({
   dir,
   ...key
 }: {
   dir: string
   chainId: number
+  genesis: Hash
   flow: Hex
   submitter: Hex
   identity: Hex
   sizeBytes: number
   tags: Hex
 }): SubmissionJournal {
-  const text = [key.chainId, key.flow, key.submitter, key.identity, key.sizeBytes, key.tags].join('|').toLowerCase()
+  const { chainId, genesis, flow, submitter, identity, sizeBytes, tags } = key
+  const text = [chainId, genesis, flow, submitter, identity, sizeBytes, tags].join('|').toLowerCase()
   const path = join(dir, `${createHash('sha256').update(text).digest('hex')}.json`)
   return {
     read: async () => {

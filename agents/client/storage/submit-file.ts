@@ -1,5 +1,6 @@
 import { encodeEventTopics, type Log } from 'viem'
 import type { Chain } from '#kit/chain/client.ts'
+import { genesisOf } from '#kit/chain/genesis.ts'
 import { flowAbi } from '#protocol/abi/flow.ts'
 import type { Hex } from '#protocol/hex.ts'
 import type { FileTree } from '#protocol/storage/file-tree.ts'
@@ -61,6 +62,7 @@ export async function submitFile(
   const journal = openSubmissionJournal({
     dir: connection.journalDir,
     chainId: chain.id,
+    genesis: await genesisOf(chain),
     flow,
     submitter: account.address,
     identity,
@@ -137,6 +139,7 @@ export async function forgetSubmission(
   await openSubmissionJournal({
     dir: connection.journalDir,
     chainId: chain.id,
+    genesis: await genesisOf(chain),
     flow,
     submitter: connection.account.address,
     identity: submissionIdentity(tree.nodes),

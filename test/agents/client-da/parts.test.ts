@@ -123,11 +123,11 @@ test('sockets become addresses', () => {
   fc.assert(fc.property(fc.string(), (text) => /^https?:\/\//.test(socketUrl(text)) && URL.canParse(socketUrl(text))))
 })
 
-// The journal gives payments back by any of their blobs, to the same payer only, and ignores what is not its own.
+// The journal gives payments back by any of their blobs, to the same payer on the same chain only, and ignores what is not its own.
 test('the journal finds payments on their way', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'da-journal-'))
   try {
-    const key = { dir, chainId: 1, entrance: '0x01', payer: '0x02' } as const
+    const key = { dir, chainId: 1, genesis: '0x0a', entrance: '0x01', payer: '0x02' } as const
     const journal = openPaymentJournal(key)
     const entry = { root: '0xaa', nonce: 3, transactions: [{ hash: '0x11', raw: '0x22' }] } as const
     await journal.open(['0xaa', '0xbb']).write({ ...entry, transactions: [...entry.transactions] })
@@ -137,6 +137,7 @@ test('the journal finds payments on their way', async () => {
     assert.deepEqual(found?.entry, entry)
     assert.deepEqual(await journal.pending(['0xcc']), [])
     assert.deepEqual(await openPaymentJournal({ ...key, payer: '0x03' }).pending(['0xaa']), [])
+    assert.deepEqual(await openPaymentJournal({ ...key, genesis: '0x0b' }).pending(['0xaa']), [])
     await found?.journal.remove()
     assert.deepEqual(await journal.pending(['0xaa']), [])
   } finally {

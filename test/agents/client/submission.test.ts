@@ -4,6 +4,8 @@ import { keccak256 } from 'viem'
 import type { Client } from '#client/connect.ts'
 import { prepareSubmit, quoteSubmission } from '#client/storage/flow-contract.ts'
 import { openSubmissionJournal } from '#client/storage/submission-journal.ts'
+import { genesisOf } from '#kit/chain/genesis.ts'
+import type { Hash } from '#protocol/hex.ts'
 import { memorySource } from '#protocol/storage/byte-source.ts'
 import { buildFileTree } from '#protocol/storage/file-tree.ts'
 import { submissionIdentity } from '#protocol/storage/submission.ts'
@@ -12,6 +14,15 @@ import { seededBytes, testSeed } from './seeded.ts'
 import { type StorageNetwork, startStorageNetwork } from './storage-network.ts'
 
 const seed = testSeed()
+interface Unsent {
+  client: Client
+  bytes: Uint8Array
+  /** Default: the account's next. */
+  nonce?: number
+  /** First block of the chain it was signed for. Default: the network's. */
+  onChain?: Hash
+}
+
 const bytesOf = (name: string, length: number) => seededBytes({ seed: `${seed}/${name}`, length })
 
 describe(`paying (seed ${seed})`, () => {
@@ -52,7 +63,7 @@ describe(`paying (seed ${seed})`, () => {
   })
 
   /** What a crash right before sending leaves: a journal entry with the signed transaction, which nobody has seen. */
-  const leaveUnsent = async ({ client, bytes, nonce }: { client: Client; bytes: Uint8Array; nonce?: number }) => {
+  const leaveUnsent = async ({ client, bytes, nonce, onChain }: Unsent) => {
     const { connection } = client.storage
     const { account } = connection
     if (account === undefined) throw new TypeError('the client has no account')
@@ -67,7 +78,8 @@ describe(`paying (seed ${seed})`, () => {
     const fields = { chainId: chain.id, to: flow, data, gas, value: feeWei, nonce: nonce ?? pending }
     const raw = await account.signTransaction({ ...fields, ...fees })
     const identity = submissionIdentity(tree.nodes)
-    const key = { dir: connection.journalDir, chainId: chain.id, flow, submitter: account.address, identity }
+    const genesis = onChain ?? (await genesisOf(chain))
+    const key = { dir: connection.journalDir, chainId: chain.id, genesis, flow, submitter: account.address, identity }
     const journal = openSubmissionJournal({ ...key, sizeBytes: bytes.length, tags: '0x' })
     await journal.write({ root: tree.root, nonce: fields.nonce, transactions: [{ hash: keccak256(raw), raw }] })
     return { journal, hash: keccak256(raw) }
@@ -89,6 +101,32 @@ describe(`paying (seed ${seed})`, () => {
     const { txHash, paid } = await client.storage.upload({ source: memorySource(bytes) })
     assert.equal(paid, true)
     assert.notEqual(txHash, hash)
+  })
+
+  // What another chain with the same id and contracts left, as a local network does that begins anew, is not this one's:
+  // waiting for it would be in vain, and sending it might pay for what nobody asked for here.
+  test('a journalled transaction of another chain with the same id is not waited for', async () => {
+    const client = await network.client({ who: 8 })
+    const bytes = bytesOf('elsewhere', 30_000)
+    const { hash, journal } = await leaveUnsent({ client, bytes, nonce: 1_000, onChain: `0x${'99'.repeat(32)}` })
+    const { txHash, paid } = await client.storage.upload({ source: memorySource(bytes) })
+    assert.equal(paid, true)
+    assert.notEqual(txHash, hash)
+    assert.notEqual(await journal.read(), undefined, 'the entry of the other chain stays')
+  })
+
+  // An endpoint that drops a transaction whose sender has given up must not keep the account's next ones from being mined.
+  test('a hole in the nonces before a transaction is filled', async () => {
+    const client = await network.client({ who: 6, limits: { receiptTimeoutMs: 12_000 } })
+    const { connection } = client.storage
+    const { client: chain } = await connection.chain({ purpose: 'test' })
+    const address = connection.account?.address ?? '0x'
+    const bytes = bytesOf('behind a hole', 30_000)
+    const before = await chain.getTransactionCount({ address })
+    const { hash } = await leaveUnsent({ client, bytes, nonce: before + 2 })
+    const { txHash } = await client.storage.upload({ source: memorySource(bytes) })
+    assert.equal(txHash, hash, 'the same bytes, signed once')
+    assert.equal(await chain.getTransactionCount({ address }), before + 3)
   })
 
   test('chain, Flow and nodes that do not belong together are told apart before anything is paid', async () => {

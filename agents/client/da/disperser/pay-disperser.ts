@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto'
 import type { LocalAccount } from 'viem'
+import { genesisOf } from '#kit/chain/genesis.ts'
 import {
   type DispersalVoucherDomain,
   decodeVoucherShortfall,
@@ -56,7 +57,7 @@ export async function openPurse(
       details: { url, contract, named: payment.contract, chainId: chain.id, namedChainId: payment.chainId },
     })
   }
-  const { hash: genesis } = await connection.cached('genesis', '0', () => chain.client.getBlock({ blockNumber: 0n }))
+  const genesis = await genesisOf(chain)
   const { disperser } = payment
   const key: VoucherKey = { chainId: chain.id, genesis, contract, user: account.address, disperser }
   const lifetimeMs = Math.max(LIFETIME_MS, 2 * payment.minVoucherLifetimeMs)
