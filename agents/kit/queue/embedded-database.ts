@@ -9,6 +9,14 @@ import { QueueError } from './queue-error.ts'
 /** The schema BullMQ keeps its tables in. */
 export const SCHEMA = 'bullmq'
 
+/**
+ * The folder is one process's at a time, so whoever held a job that is under way has ended: workers are to take it at
+ * their first look, which for a database that others use has to wait until its lock has run out.
+ */
+const RELEASE_JOBS = `
+  update job set locked_until_ms = 0, stalled_marked = true where state = 'active';
+  delete from meta where field = 'stalled-check'`
+
 /** One PGlite per folder and process, shared by the queues in it. */
 export interface EmbeddedDatabase {
   readonly pool: PgPool
@@ -68,6 +76,7 @@ async function start(path: string): Promise<{ pool: PgPool; close(): Promise<voi
     }
     // A migration may set the session's path for its own transaction only; this one is for everything after.
     await database.exec(`set search_path to ${SCHEMA}, public`)
+    await database.exec(RELEASE_JOBS)
     const opened = database
     const close = async () => {
       try {

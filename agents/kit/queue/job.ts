@@ -53,7 +53,10 @@ export interface ProcessParameters<Data, Result> {
   concurrency?: number | undefined
   /** Checks stored data before the handler sees it (a zod schema's `parse`, say): a job may be older than the code. */
   parse?: ((data: unknown) => Data) | undefined
-  /** A process that has not been heard of for so long has died, and its jobs begin again. Default 30 000. */
+  /**
+   * A process that has not been heard of for so long has died, and its jobs begin again; those of the embedded queue as
+   * soon as it is opened. Default 30 000.
+   */
   lockMs?: number | undefined
   /** How long `close` lets jobs go on after their signal was aborted; then they begin again elsewhere. Default 10 000. */
   closeTimeoutMs?: number | undefined
