@@ -1,7 +1,6 @@
-import { access, mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { getLlama, type Token } from 'node-llama-cpp'
 import { createLlamaEngine } from '#compute/engines/llama-engine.ts'
 import { parseCompletionRequest } from '#compute/engines/requests.ts'
@@ -9,68 +8,88 @@ import { WeightlessError } from '#protocol/error.ts'
 import { writeGgufFile } from '#scripts/model/random.ts'
 import { randomModel } from '#scripts/model/random-model.ts'
 import type { BenchContext } from './context.ts'
+import { openProviderEndpoint } from './engine-provider.ts'
 
 /** Requests at the same time, for each of which a figure is given. */
 const SEQUENCES = [1, 8]
 const CONTEXT_TOKENS = 1024
 const PROMPT_TOKENS = 24
+/** Prompts tried, at most, to find some with long answers. */
+const MAX_CANDIDATES = 1_000
 
 /** Something that answers greedily. Opened for one model file; what it does until a request is answered is measured. */
-export interface TokenEndpoint {
-  /** Continues a prompt of token ids at temperature 0 and gives the ids of the answer. */
-  generate(request: { prompt: readonly number[]; maxTokens: number; signal: AbortSignal }): Promise<readonly number[]>
+interface TokenEndpoint {
+  /** Continues a prompt of token ids at temperature 0. */
+  generate(request: { prompt: readonly number[]; maxTokens: number; signal: AbortSignal }): Promise<TokenAnswer>
   close(): Promise<void>
 }
 
-/** Opens an endpoint that serves the model with so many sequences and one thread. */
-export type OpenEndpoint = (model: { path: string; sequences: number; contextTokens: number }) => Promise<TokenEndpoint>
-
-/** The endpoint and the library did not give the same tokens (code `BENCH_TOKENS`): their speeds cannot be compared. */
-export class TokensDifferError extends WeightlessError {}
-
-/**
- * `engine.tokens-ratio`: tokens per second through the engine layer, its child process included; the peer is
- * node-llama-cpp called directly with as many sequences in one context. Both write the same tokens.
- */
-export async function bench(context: BenchContext): Promise<void> {
-  await compareTokens(context, { figure: 'engine.tokens-ratio', open: openEngineEndpoint })
+/** What an endpoint wrote. */
+export interface TokenAnswer {
+  tokens: number
+  text: string
 }
 
+/** Opens an endpoint that serves the model with so many sequences and one thread. */
+type OpenEndpoint = (model: ServedFile) => Promise<TokenEndpoint>
+
+interface ServedFile {
+  path: string
+  sequences: number
+  contextTokens: number
+}
+
+/** The endpoints gave not the same text, or too little (code `BENCH_TOKENS`): their speeds cannot be compared. */
+export class TokensDifferError extends WeightlessError {}
+
+/** Measured in this order, taking turns. */
+const ENDPOINTS: Readonly<Record<'direct' | 'layer' | 'provider', OpenEndpoint>> = {
+  direct: openDirectEndpoint,
+  layer: openLayerEndpoint,
+  provider: openProviderEndpoint,
+}
+type EndpointName = keyof typeof ENDPOINTS
+const NAMES = Object.keys(ENDPOINTS) as EndpointName[]
+
 /**
- * Measures an endpoint against the library, in rounds in which they take turns, and compares the best of each. The figure is
- * the worse of one and eight requests at a time; both stand in its detail.
- *
- * @throws TokensDifferError `BENCH_TOKENS`
+ * `engine.tokens-ratio`: tokens per second that a client reads from a whole provider (HTTP, session token, charge, stream);
+ * the peer is node-llama-cpp called directly with as many sequences in one context. They write the same text, in rounds in
+ * which they take turns, and the best of each counts. The figure is the worse of one and eight requests at a time; both
+ * stand in its detail, and so does the engine layer alone with its child process (`layer`).
  */
-export async function compareTokens(context: BenchContext, { figure, open }: CompareTokensParameters): Promise<void> {
-  const { quick, signal, report, note } = context
+export async function bench({ quick, signal, report, note }: BenchContext): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'weightless-engine-bench-'))
   try {
-    const path = await modelFile(folder)
+    const path = join(folder, 'random.gguf')
+    // Of the demo model's size, with random weights: the demo model's own answers end after a few tokens, and beginning and
+    // end of an answer would be measured instead of its tokens.
+    await writeGgufFile({ path, content: randomModel() })
     const maxTokens = 128
     const rounds = quick ? 6 : 30
-    const detail: Record<string, unknown> = { model: path.startsWith(folder) ? 'random' : 'demo', maxTokens, rounds }
-    let worst = { ours: 0, direct: 1, ratio: Number.POSITIVE_INFINITY }
+    const detail: Record<string, unknown> = { model: 'random weights', maxTokens, rounds }
+    let worst = { provider: 0, direct: 1, ratio: Number.POSITIVE_INFINITY }
     for (const sequences of SEQUENCES) {
-      const parameters = { path, sequences, contextTokens: CONTEXT_TOKENS }
-      const ours = await open(parameters)
-      const direct = await openDirectEndpoint(parameters)
+      const endpoints = await openAll({ path, sequences, contextTokens: CONTEXT_TOKENS })
       try {
-        const best = await bestRates({ ours, direct, sequences, maxTokens, rounds, signal })
-        const ratio = best.ours / best.direct
-        const rates = { tokensPerSecond: Math.round(best.ours), library: Math.round(best.direct) }
+        const prompts = await longPrompts({ endpoint: endpoints.direct, count: sequences, maxTokens, signal })
+        const best = await bestRates({ endpoints, prompts, maxTokens, rounds, signal })
+        const ratio = best.provider / best.direct
+        const layerRatio = best.layer / best.direct
         note(
-          `${sequences} at a time: ${rates.tokensPerSecond} tokens/s, library ${rates.library}, ratio ${ratio.toFixed(3)}`,
+          `${sequences} at a time: ${Math.round(best.provider)} tokens/s, library ${Math.round(best.direct)}, ` +
+            `ratio ${ratio.toFixed(3)} (engine layer ${layerRatio.toFixed(3)})`,
         )
-        detail[`sequences${sequences}`] = { ...rates, ratio: Math.round(ratio * 1000) / 1000 }
+        detail[`sequences${sequences}`] = {
+          ...{ tokensPerSecond: Math.round(best.provider), library: Math.round(best.direct) },
+          ...{ layer: Math.round(best.layer), ratio: thousandths(ratio), layerRatio: thousandths(layerRatio) },
+        }
         if (ratio < worst.ratio) worst = { ...best, ratio }
       } finally {
-        await ours.close()
-        await direct.close()
+        await closeAll(endpoints)
       }
     }
     report({
-      ...{ name: figure, value: worst.ours, unit: 'tokens/s' },
+      ...{ name: 'engine.tokens-ratio', value: worst.provider, unit: 'tokens/s' },
       ...{ peer: 'node-llama-cpp called directly', peerValue: worst.direct, ratio: worst.ratio, detail },
     })
   } finally {
@@ -78,30 +97,44 @@ export async function compareTokens(context: BenchContext, { figure, open }: Com
   }
 }
 
-export interface CompareTokensParameters {
-  figure: string
-  open: OpenEndpoint
+type Endpoints = Record<EndpointName, TokenEndpoint>
+
+async function openAll(model: ServedFile): Promise<Endpoints> {
+  const opened: Partial<Endpoints> = {}
+  try {
+    for (const name of NAMES) opened[name] = await ENDPOINTS[name](model)
+    return opened as Endpoints
+  } catch (error) {
+    await closeAll(opened)
+    throw error
+  }
 }
 
-/** The engine layer as an endpoint. */
-export const openEngineEndpoint: OpenEndpoint = async ({ path, sequences, contextTokens }) => {
+async function closeAll(endpoints: Partial<Endpoints>): Promise<void> {
+  for (const endpoint of Object.values(endpoints)) await endpoint.close()
+}
+
+/** The engine layer. */
+async function openLayerEndpoint({ path, sequences, contextTokens }: ServedFile): Promise<TokenEndpoint> {
   const engine = await createLlamaEngine({
     ...{ modelPath: path, sequences, contextTokens, threads: 1, gpu: false, promptCache: false, embeddings: false },
   })
   return {
     async generate({ prompt, maxTokens, signal }) {
       const request = parseCompletionRequest({ prompt, max_tokens: maxTokens, temperature: 0 })
+      const answer = { tokens: 0, text: '' }
       for await (const event of engine.complete(request, { signal })) {
-        if (event.type === 'end') return event.outputTokenIds ?? []
+        if (event.type === 'end') answer.tokens = event.usage.completionTokens
+        if (event.type === 'chunk') for (const { text = '' } of event.choices) answer.text += text
       }
-      return []
+      return answer
     },
     close: () => engine.close(),
   }
 }
 
 /** The library without anything around it: one context, a sequence per request, text at the end. */
-const openDirectEndpoint: OpenEndpoint = async ({ path, sequences, contextTokens }) => {
+async function openDirectEndpoint({ path, sequences, contextTokens }: ServedFile): Promise<TokenEndpoint> {
   const llama = await getLlama({ gpu: false, build: 'never', maxThreads: 1, progressLogs: false })
   const model = await llama.loadModel({ modelPath: path })
   const context = await model.createContext({ contextSize: contextTokens, sequences, threads: 1 })
@@ -117,39 +150,32 @@ const openDirectEndpoint: OpenEndpoint = async ({ path, sequences, contextTokens
         output.push(token)
         if (output.length >= maxTokens || model.isEogToken(token)) break
       }
-      model.detokenize(output)
+      const text = model.detokenize(output, false, prompt.slice(-4) as Token[])
       free.push(sequence)
-      return output
+      return { tokens: output.length, text }
     },
     close: () => llama.dispose(),
   }
 }
 
-async function bestRates({ ours, direct, sequences, maxTokens, rounds, signal }: BestRatesParameters) {
-  const prompts = Array.from({ length: sequences }, (_, i) =>
-    Array.from({ length: PROMPT_TOKENS }, (_, j) => (j === 0 ? 1 : 270 + ((i * 31 + j * 17) % 200))),
-  )
-  const best = { ours: 0, direct: 0 }
-  let expected: string | undefined
+async function bestRates({ endpoints, prompts, maxTokens, rounds, signal }: BestRatesParameters) {
+  const best: Record<EndpointName, number> = { direct: 0, layer: 0, provider: 0 }
   for (let round = 0; round < rounds; round++) {
-    for (const [name, endpoint] of [
-      ['ours', ours],
-      ['direct', direct],
-    ] as const) {
+    let expected: string | undefined
+    for (const name of NAMES) {
       signal.throwIfAborted()
       const start = performance.now()
-      const answers = await Promise.all(prompts.map((prompt) => endpoint.generate({ prompt, maxTokens, signal })))
+      const answers = await Promise.all(
+        prompts.map((prompt) => endpoints[name].generate({ prompt, maxTokens, signal })),
+      )
       const seconds = (performance.now() - start) / 1000
-      const tokens = answers.reduce((sum, answer) => sum + answer.length, 0)
-      const text = answers.map((answer) => answer.join()).join(';')
-      expected ??= text
-      if (text !== expected) {
-        throw new TokensDifferError({
-          code: 'BENCH_TOKENS',
-          message: 'the endpoint and the library wrote different tokens',
-        })
+      const written = JSON.stringify(answers)
+      expected ??= written
+      if (written !== expected) {
+        throw new TokensDifferError({ code: 'BENCH_TOKENS', message: `${name} wrote another text than the library` })
       }
-      // The first round warms both up.
+      // The first round warms all up.
+      const tokens = answers.reduce((sum, answer) => sum + answer.tokens, 0)
       if (round > 0) best[name] = Math.max(best[name], tokens / seconds)
     }
   }
@@ -157,23 +183,33 @@ async function bestRates({ ours, direct, sequences, maxTokens, rounds, signal }:
 }
 
 interface BestRatesParameters {
-  ours: TokenEndpoint
-  direct: TokenEndpoint
-  sequences: number
+  endpoints: Endpoints
+  prompts: readonly (readonly number[])[]
   maxTokens: number
   rounds: number
   signal: AbortSignal
 }
 
-/** The demo model where it is there, else one with random weights. */
-async function modelFile(folder: string): Promise<string> {
-  const demo = fileURLToPath(new URL('../../models/weightless-demo.gguf', import.meta.url))
-  const isThere = await access(demo).then(
-    () => true,
-    () => false,
-  )
-  if (isThere) return demo
-  const path = join(folder, 'random.gguf')
-  await writeGgufFile({ path, content: randomModel() })
-  return path
+/** Prompts that the model answers at full length. Which these are is found by asking. */
+async function longPrompts({ endpoint, count, maxTokens, signal }: LongPromptsParameters): Promise<number[][]> {
+  const found: number[][] = []
+  for (let candidate = 0; candidate < MAX_CANDIDATES && found.length < count; candidate++) {
+    const prompt = Array.from({ length: PROMPT_TOKENS }, (_, at) =>
+      at === 0 ? 1 : 270 + ((candidate * 31 + at * 17) % 200),
+    )
+    if ((await endpoint.generate({ prompt, maxTokens, signal })).tokens === maxTokens) found.push(prompt)
+  }
+  if (found.length === count) return found
+  throw new TokensDifferError({ code: 'BENCH_TOKENS', message: `no ${count} prompts are answered at full length` })
+}
+
+interface LongPromptsParameters {
+  endpoint: TokenEndpoint
+  count: number
+  maxTokens: number
+  signal: AbortSignal
+}
+
+function thousandths(value: number): number {
+  return Math.round(value * 1000) / 1000
 }

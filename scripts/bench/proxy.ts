@@ -1,10 +1,7 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
+import type { ChildProcess } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { maximumFee } from '#protocol/compute/fees.ts'
 import {
   INPUT_PRICE_WEI,
@@ -12,10 +9,10 @@ import {
   OUTPUT_PRICE_WEI,
   openMarket,
 } from '../../test/agents/compute-provider/market.ts'
+import { startChild, stopChild } from './child-process.ts'
 import type { BenchContext } from './context.ts'
-import { benchBody, Load, ProxyBenchError, quantile, type StreamSample, type Target } from './proxy-load.ts'
+import { benchBody, Load, quantile, type StreamSample, type Target } from './proxy-load.ts'
 
-const CHILD = fileURLToPath(new URL('./proxy-child.ts', import.meta.url))
 /** Streams at the same time, for each of which latency and speed are measured. */
 const STREAMS = [1, 50]
 /** A token every so often: a model that writes 50 tokens per second for each of its streams. */
@@ -23,8 +20,6 @@ const EVERY_MS = 20
 const USER = 3
 /** Short streams through each target before its latency is measured: it is measured as of a process that has run. */
 const WARM_UP = 200
-/** A process that takes longer to end is killed. */
-const STOP_MS = 10_000
 /** Tokens of an answer whose latency is measured. */
 const LATENCY_TOKENS = 20
 
@@ -202,28 +197,6 @@ async function staggered<T>(streams: number, turns: number, work: () => Promise<
 
 async function together<T>(count: number, work: () => Promise<T>): Promise<T[]> {
   return await Promise.all(Array.from({ length: count }, work))
-}
-
-/** Ends a process, whether or not something else has ended it already. */
-async function stopChild(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
-  const exited = once(child, 'exit')
-  child.kill('SIGTERM')
-  const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS)
-  await exited
-  clearTimeout(timer)
-}
-
-async function startChild(children: ChildProcess[], parameters: readonly string[]): Promise<string> {
-  const child = spawn(process.execPath, [CHILD, ...parameters], { stdio: ['ignore', 'pipe', 'inherit'] })
-  children.push(child)
-  const lines = createInterface({ input: child.stdout })
-  for await (const line of lines) {
-    lines.close()
-    child.stdout.resume()
-    return line
-  }
-  throw new ProxyBenchError({ code: 'BENCH_PROXY', message: `the ${parameters[0]} process ended at its start` })
 }
 
 function round(value: number): number {

@@ -1,6 +1,9 @@
 import type { Hash } from '#protocol/hex.ts'
 import type { LoadOptions } from './llama/messages.ts'
 
+/** Files below this gain nothing from more threads, which wait by spinning. */
+export const SMALL_MODEL_BYTES = 100 * 1024 * 1024
+
 /** What a llama engine serves, and how. */
 export interface LlamaEngineParameters {
   /** A GGUF file. */

@@ -52,6 +52,32 @@ export const providerConfigSchema = z.object({
     .max(2 ** 24)
     .default(0)
     .describe('Tokens that prompt and answer may have together; 0 for what the engine says'),
+  engine: z
+    .object({
+      sequences: z
+        .number()
+        .int()
+        .min(1)
+        .max(256)
+        .default(8)
+        .describe('Requests the model answers at the same time; each takes the memory of one context'),
+      threads: z
+        .number()
+        .int()
+        .min(0)
+        .max(1024)
+        .default(0)
+        .describe('Threads per evaluation; 0 for every core, and one for models below 100 MiB'),
+      gpuLayers: z.number().int().min(0).max(1e4).optional().describe('Layers on the GPU; default as many as fit'),
+      promptCache: z
+        .boolean()
+        .default(true)
+        .describe(
+          'Read again only what a prompt does not share with one before it; users can tell that somebody asked the same',
+        ),
+    })
+    .prefault({})
+    .describe('How a model file is served; an upstream has its own settings'),
   adapters: z
     .array(
       z.object({

@@ -36,7 +36,7 @@ export async function openEngine(config: ProviderConfig): Promise<Engine> {
   // Loaded on demand: it brings a native library that providers with an upstream do not need.
   const { createLlamaEngine } = await import('#compute/engines/llama-engine.ts')
   return await createLlamaEngine({
-    ...{ modelPath: model ?? '', modelId },
+    ...{ modelPath: model ?? '', modelId, ...config.engine },
     ...(config.modelName === undefined ? {} : { name: config.modelName }),
     adapterContexts: config.adapterLimits.contexts,
     adapterSequences: config.adapterLimits.sequences,

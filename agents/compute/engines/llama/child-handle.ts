@@ -1,6 +1,8 @@
 import { type ChildProcess, fork } from 'node:child_process'
+import { stat } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { EngineError } from '../engine-error.ts'
+import { SMALL_MODEL_BYTES } from '../llama-parameters.ts'
 import type { FromChild, LoadedInfo, LoadOptions, Reply, ToChild } from './messages.ts'
 
 /** The child gets these variables and no others: the parent's may hold keys. */
@@ -43,7 +45,7 @@ export class ChildHandle {
       serialization: 'advanced',
       execArgv: [],
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-      env: Object.fromEntries(Object.entries(process.env).filter(([name]) => VARIABLES.test(name))),
+      env: await childVariables(options.modelPath),
     })
     const state = { isClosing: false }
     let lastWords = ''
@@ -103,6 +105,21 @@ export class ChildHandle {
     if (this.#process.connected) this.#process.disconnect()
     await ended
     clearTimeout(timer)
+  }
+}
+
+/**
+ * Each token is handed to a thread of the pool and back, twice. With several threads a different one wakes each time, its
+ * caches cold, which costs a small model some five percent; a larger one would gain nothing, and wait while an adapter loads.
+ */
+async function childVariables(modelPath: string): Promise<NodeJS.ProcessEnv> {
+  const sizeBytes = await stat(modelPath).then(
+    ({ size }) => size,
+    () => Number.POSITIVE_INFINITY,
+  )
+  return {
+    ...Object.fromEntries(Object.entries(process.env).filter(([name]) => VARIABLES.test(name))),
+    ...(sizeBytes < SMALL_MODEL_BYTES ? { UV_THREADPOOL_SIZE: '1' } : {}),
   }
 }
 

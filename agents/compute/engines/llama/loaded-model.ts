@@ -9,12 +9,10 @@ import {
   type Token,
 } from 'node-llama-cpp'
 import { EngineError } from '../engine-error.ts'
+import { SMALL_MODEL_BYTES } from '../llama-parameters.ts'
 import type { LoadedInfo, LoadOptions } from './messages.ts'
 import { ChatPrompt } from './prompt.ts'
 import { SequencePool } from './sequence-pool.ts'
-
-/** Files below this gain nothing from more threads, which wait by spinning. */
-const SMALL_MODEL_BYTES = 100 * 1024 * 1024
 
 /** Limit of the first evaluation with an adapter. */
 const TRIAL_MS = 60_000
