@@ -91,7 +91,8 @@ async function soak({ seed, minutes, signal }: { seed: number; minutes: number; 
   const [account] = DEV_ACCOUNTS
   if (account === undefined) throw new Error('no development account')
   const { rpcUrl, indexerUrl } = devnet.file
-  const client = await connect({ rpcUrl, indexerUrl, account: privateKeyToAccount(account.privateKey) })
+  const journalDir = join(directory, '..', 'journal')
+  const client = await connect({ rpcUrl, indexerUrl, account: privateKeyToAccount(account.privateKey), journalDir })
   const counts = { uploads: 0, failedUploads: 0, reads: 0, kills: 0 }
   const run: Run = { devnet, client, pids, random: seededRandom(seed), files: [], counts, say, signal }
   try {
