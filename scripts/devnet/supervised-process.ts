@@ -35,8 +35,8 @@ export interface SupervisedProcess {
 
 const firstPauseMs = 500
 const longestPauseMs = 30_000
-/** A process that ran this long starts over with the shortest pause. */
-const stableAfterMs = 60_000
+/** A process that ran this long is not one that ends at its start: it comes back after the shortest pause. */
+const stableAfterMs = 10_000
 const groupGraceMs = 5_000
 const maxLogBytes = 64 * 2 ** 20
 
