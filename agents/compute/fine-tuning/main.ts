@@ -7,9 +7,11 @@ import { type Attestor, dstackAttestor, noAttestor, simulatedAttestor } from '#c
 import { allowEveryOrigin } from '#compute/provider/http/cors.ts'
 import { signingKey } from '#compute/provider/main.ts'
 import { connectChain } from '#kit/chain/client.ts'
+import { genesisOf } from '#kit/chain/genesis.ts'
 import { createSender } from '#kit/chain/sender.ts'
 import { createCloseStack } from '#kit/close-stack.ts'
 import { lockDirectory } from '#kit/directory-lock.ts'
+import { claimFolder } from '#kit/folder-identity.ts'
 import { createHttpServer, type HealthReport } from '#kit/http/server.ts'
 import type { Logger } from '#kit/log.ts'
 import { createMetrics, type Metrics } from '#kit/metrics.ts'
@@ -104,6 +106,8 @@ async function assemble(
   })
   stack.defer('chain', () => chain.close())
   await requireContract({ contract, code: await chain.client.getCode({ address: contract }) })
+  const genesis = await genesisOf(chain)
+  await claimFolder({ dir: config.dataDir, identity: { chainId: chain.id, genesis, contract, provider } })
   const attestor = openAttestor({ config, signer: signer.address, chainId: chain.id })
   const store = new TaskStore({ path: join(config.dataDir, 'tasks.db'), now })
   stack.defer('tasks', () => store.close())

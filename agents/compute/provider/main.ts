@@ -3,9 +3,11 @@ import type { LocalAccount } from 'viem'
 import { type Attestor, dstackAttestor, noAttestor, simulatedAttestor } from '#compute/attestation/attestor.ts'
 import type { Engine, EngineInfo } from '#compute/engines/engine.ts'
 import { connectChain } from '#kit/chain/client.ts'
+import { genesisOf } from '#kit/chain/genesis.ts'
 import { createSender } from '#kit/chain/sender.ts'
 import { createCloseStack } from '#kit/close-stack.ts'
 import { lockDirectory } from '#kit/directory-lock.ts'
+import { claimFolder } from '#kit/folder-identity.ts'
 import { createHttpServer, type HealthReport } from '#kit/http/server.ts'
 import type { Logger } from '#kit/log.ts'
 import { createMetrics, type Metrics } from '#kit/metrics.ts'
@@ -80,7 +82,8 @@ const CHARGE_RETENTION_MS = 30 * 86_400_000
  * Starts an inference provider: serves OpenAI's interface from its engine, bills what it delivers, settles what it bills.
  * It serves before it is registered too, and says what is missing.
  *
- * @throws ProviderSetupError, KeyError, EngineError, HttpError `HTTP_LISTEN`, AttestationError, chain and database errors
+ * @throws ProviderSetupError, KeyError, EngineError, HttpError `HTTP_LISTEN`, AttestationError, chain and database errors;
+ * `DATA_FOLDER_FOREIGN` where the folder holds what is owed under another contract or to another provider
  * @example
  * const config = providerConfigSchema.parse({ upstream: 'http://127.0.0.1:8000', chain: { inference } })
  * const provider = await startProvider(config, { log, account })
@@ -124,6 +127,8 @@ async function assemble(
   stack.defer('chain', () => chain.close())
   const attestor = openAttestor({ config, signer: signer.address, chainId: chain.id })
   await requireContract(chain.client, contract)
+  const genesis = await genesisOf(chain)
+  await claimFolder({ dir: config.dataDir, identity: { chainId: chain.id, genesis, contract, provider } })
 
   const store = openProviderStore({ path: join(config.dataDir, 'usage.db') })
   stack.defer('usage log', () => store.close())

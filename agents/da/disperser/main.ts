@@ -1,7 +1,9 @@
 import { join } from 'node:path'
 import type { LocalAccount } from 'viem'
-import { openDaConnection } from '#client/da/connection.ts'
+import { type DaConnection, openDaConnection } from '#client/da/connection.ts'
+import { genesisOf } from '#kit/chain/genesis.ts'
 import { createCloseStack } from '#kit/close-stack.ts'
+import { claimFolder } from '#kit/folder-identity.ts'
 import { createHttpServer, type HealthReport } from '#kit/http/server.ts'
 import type { Logger } from '#kit/log.ts'
 import { createMetrics, type Metrics } from '#kit/metrics.ts'
@@ -85,6 +87,9 @@ async function assemble(
     limits: { pollIntervalMs: Math.min(250, config.chain.pollIntervalMs) },
   })
   stack.defer('chain and signers', () => connection.close())
+  const address = account.address.toLowerCase() as Hash
+  const { entrance } = config.chain
+  await claimFolder({ dir, identity: { ...(await chainIdentity(connection)), entrance, disperser: address } })
   const store = openStore(dir, stack)
   const files = new BlobFiles({ ...config.data, dir: join(dir, 'blobs') })
   const queue = await openQueue<DisperseJob, null>({
@@ -94,7 +99,6 @@ async function assemble(
     log,
   })
   stack.defer('queue', () => queue.close())
-  const address = account.address.toLowerCase() as Hash
   const book = new FeeBook({ database: store.database, disperser: address })
   const desk = new FeeDesk({ connection, book, disperser: address, config, now: Date.now })
   const claims =
@@ -151,6 +155,16 @@ async function assemble(
       ending.abort()
       await stack.close()
     },
+  }
+}
+
+/** Nothing while the chain is out of reach: a disperser starts without it, and does nothing until it is back. */
+async function chainIdentity(connection: DaConnection): Promise<{ chainId?: number; genesis?: Hash }> {
+  try {
+    const chain = await connection.chain()
+    return { chainId: chain.id, genesis: await genesisOf(chain) }
+  } catch {
+    return {}
   }
 }
 

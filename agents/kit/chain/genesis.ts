@@ -21,12 +21,18 @@ export async function genesisOf(chain: Chain): Promise<Hash> {
   }
 }
 
-async function ask({ client }: Chain): Promise<Hash> {
-  const first = await client.getBlock({ blockNumber: 0n }).catch((error: unknown) => {
+/** As the second block names it: a local chain that goes on from its stored state may show a first block made anew. */
+async function ask(chain: Chain): Promise<Hash> {
+  return (await blockOf(chain, 1n))?.parentHash ?? (await blockOf(chain, 0n))?.hash ?? '0x'
+}
+
+async function blockOf({ client }: Chain, blockNumber: bigint) {
+  try {
+    return await client.getBlock({ blockNumber })
+  } catch (error) {
     const kind = findRpcError(error)?.kind
     // Another answer tomorrow would be another chain: only what an endpoint says for good may count.
     if (kind === 'endpoint' || kind === 'rate-limit') throw error
     return undefined
-  })
-  return first?.hash ?? '0x'
+  }
 }

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { signingKey } from '#compute/provider/main.ts'
+import { privateKeyToAccount } from 'viem/accounts'
+import { signingKey, startProvider } from '#compute/provider/main.ts'
 import { openProviderWallet } from '#compute/provider/registration.ts'
 import { silentLog } from '#kit/log.ts'
+import { DEV_ACCOUNTS } from '../../chain.ts'
 import { type Market, openMarket, until } from './market.ts'
 import { startUpstream, type Upstream } from './upstream.ts'
 
@@ -74,4 +76,19 @@ test('refuses to start without an engine, with two, and at an address without a 
   await assert.rejects(start({ model: 'x.gguf', upstream: upstream.url }), { code: 'PROVIDER_ENGINE' })
   const inference = `0x${'34'.repeat(20)}`
   await assert.rejects(start({ upstream: upstream.url, chain: { inference } }), { code: 'PROVIDER_CONTRACT' })
+})
+
+// What users owe under one contract is never settled under another, and never to another wallet.
+test('a folder with the books of another provider or contract is refused', async () => {
+  const config = market.config({ upstream: upstream.url, dataDir: `${market.folder}/claimed` })
+  const provider = await market.start(config)
+  await provider.close()
+  const other = { ...config, chain: { ...config.chain, inference: market.contracts.ledger } }
+  await assert.rejects(market.start(other), { code: 'DATA_FOLDER_FOREIGN', message: /contract 0x.*configured 0x/ })
+  const known = DEV_ACCOUNTS[2]
+  assert.ok(known)
+  const account = privateKeyToAccount(known.privateKey)
+  await assert.rejects(startProvider(config, { log: silentLog(), account, env: {} }), { code: 'DATA_FOLDER_FOREIGN' })
+  const again = await market.start(config)
+  await again.close()
 })
