@@ -226,10 +226,14 @@ test('charges equal blobs once', async () => {
 // A deposit counts when it is as deep as a confirmation, so that a reorganisation cannot take it away from under a blob.
 test('counts deposits when they are deep', async () => {
   const feeWei = await quote(100)
-  await depositAt(clientOf(15), { disperser: DISPERSER, amountWei: feeWei })
+  const hash = await depositAt(clientOf(15), { disperser: DISPERSER, amountWei: feeWei })
   const data = seededBytes(106, 100)
   assert.equal((await post(data, await voucher(15, feeWei))).json.code, 'DEPOSIT_INSUFFICIENT')
-  await net.anvil.rpc('anvil_reorg', [1, []])
+  // What else is sent meanwhile has blocks of its own on top of it.
+  for (let depth = 1; (await net.anvil.rpc('eth_getTransactionReceipt', [hash])) !== null; depth++) {
+    assert.ok(depth < 20)
+    await net.anvil.rpc('anvil_reorg', [depth, []])
+  }
   await mine(net.anvil, CONFIRMATIONS)
   assert.equal((await standingOf(15)).balanceWei, '0')
   await deposit(15, feeWei)
