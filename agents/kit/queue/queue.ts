@@ -207,8 +207,13 @@ class DurableQueue<Data extends JsonValue, Result extends JsonValue> implements 
     const { timeoutMs = 600_000, signal } = options
     const limit = AbortSignal.timeout(timeoutMs)
     const stop = AbortSignal.any([limit, this.#closed.signal, ...(signal === undefined ? [] : [signal])])
+    const stopped = new Promise<'stopped'>((resolve) => {
+      stop.addEventListener('abort', () => resolve('stopped'), { once: true })
+    })
     for (let look = 0; !stop.aborted; look++) {
-      const job = await this.get(id)
+      // A question that is under way when its connection is closed may never be answered.
+      const job = await Promise.race([this.get(id), stopped])
+      if (job === 'stopped') break
       if (job === undefined) throw badJob(`there is no job ${id}`)
       if (job.state === 'completed') return job.result as Result
       if (job.state === 'failed') {
@@ -292,18 +297,22 @@ class DurableQueue<Data extends JsonValue, Result extends JsonValue> implements 
 
 /** Tells the handlers, waits a while for them, then lets go of their jobs: their locks run out and they begin again. */
 async function closeWorker(parameters: {
-  worker: { close(force?: boolean): Promise<void> }
+  worker: { pause(): Promise<void>; close(force?: boolean): Promise<void> }
   abort: AbortController
   closeTimeoutMs: number
 }): Promise<void> {
   const { worker, abort, closeTimeoutMs } = parameters
   abort.abort(new WeightlessError({ code: 'QUEUE_CLOSED', message: 'the worker is being closed' }))
   const timer = new AbortController()
-  const graceful = worker.close()
+  // Paused before it is closed, because a close that has begun to wait for jobs cannot be told to wait no longer.
+  const idle = worker.pause().then(
+    () => 'done' as const,
+    () => 'late' as const,
+  )
   const late = delay(closeTimeoutMs, 'late' as const, { signal: timer.signal }).catch(() => 'done' as const)
-  const outcome = await Promise.race([graceful.then(() => 'done' as const), late])
+  const outcome = await Promise.race([idle, late])
   timer.abort()
-  if (outcome === 'late') await worker.close(true)
+  await worker.close(outcome === 'late')
 }
 
 function parseData<Data>(parse: (data: unknown) => Data, stored: unknown): Data {

@@ -260,6 +260,24 @@ for (const backend of backends) {
       assert.equal(await again.wait(id), 'stopped early')
     })
 
+    // A handler that does not heed its signal cannot keep the process from ending.
+    test('closes although a handler goes on', async () => {
+      const queue = await open<null, null>()
+      let started = false
+      queue.process({
+        closeTimeoutMs: 300,
+        handler: () => {
+          started = true
+          return new Promise(() => undefined)
+        },
+      })
+      await queue.add({ data: null })
+      await until('it has begun', () => started)
+      const begun = performance.now()
+      await queue.close()
+      assert.ok(performance.now() - begun < 8_000)
+    })
+
     // Data that the code does not understand fails the job for good; data that cannot be stored is refused.
     test('checks what it stores', async () => {
       const queue = await open<JsonValue, number>()
