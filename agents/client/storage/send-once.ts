@@ -94,8 +94,8 @@ export async function signAndSend(parameters: SendOnceParameters): Promise<Journ
 
 /**
  * Bring a journalled transaction to its receipt: look for it, send it again where the chain does not know it, raise its
- * fee when it waits long, fill a hole in the nonces before it. Undefined when it can never be mined any more because its nonce went to another transaction:
- * then nothing was paid and the entry is removed.
+ * fee when it waits long, fill a hole in the nonces before it. Undefined when it can never be mined any more because its
+ * nonce went to another transaction: then nothing was paid and the entry is removed.
  *
  * @throws WaitTimeoutError, `TRANSACTION_REVERTED`
  */
@@ -154,7 +154,7 @@ export async function resumeSend(
 
 /**
  * Nothing is mined behind a nonce that nothing uses: a transaction was dropped, and whoever sent it has given it up. An
- * empty transfer to the account itself takes its place, as its content is unknown and what waits must not be signed twice.
+ * empty transfer to the account itself takes its place: its content is unknown, and what waits must not be signed twice.
  */
 async function fillGap(
   { from, entry }: { from: number; entry: JournalEntry },

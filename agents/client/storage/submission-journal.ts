@@ -34,7 +34,10 @@ const entrySchema = z.object({
     .max(32),
 })
 
-/** The journal of one submission: the same chain (id and first block), contract, payer, content and tags find the same entry. */
+/**
+ * The journal of one submission: the same chain (id and first block), contract, payer, content and tags find the same
+ * entry.
+ */
 export function openSubmissionJournal({
   dir,
   ...key

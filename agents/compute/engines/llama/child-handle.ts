@@ -109,8 +109,9 @@ export class ChildHandle {
 }
 
 /**
- * Each token is handed to a thread of the pool and back, twice. With several threads a different one wakes each time, its
- * caches cold, which costs a small model some five percent; a larger one would gain nothing, and wait while an adapter loads.
+ * Variables of the child. Each token is handed to a thread of its pool and back, twice: with several threads a different
+ * one wakes each time, its caches cold, which costs a small model some percent. A larger one would gain nothing by a pool
+ * of one thread, and wait while an adapter loads.
  */
 async function childVariables(modelPath: string): Promise<NodeJS.ProcessEnv> {
   const sizeBytes = await stat(modelPath).then(
