@@ -9,7 +9,7 @@ import type { RequestTerms } from './receipt-fee.ts'
 /** Whose vouchers for whom, on which chain: everything in the book is kept by this. */
 export interface BookKey {
   readonly chainId: number
-  /** Hash of the chain's first block: a development chain that began anew owes nothing. Empty where it is not known. */
+  /** Hash of the chain's first block: a development chain that began anew owes nothing. `0x` where it is not known. */
   readonly genesis: string
   readonly contract: Hex
   readonly user: Hex

@@ -78,7 +78,7 @@ const DEFAULT_SERVICE_NAME = 'inference-v1.0'
 /** The contracts in use. */
 export interface ComputeContracts {
   readonly chainId: number
-  /** Hash of the chain's first block; empty where no endpoint has it. */
+  /** Hash of the chain's first block; `0x` where no endpoint has it. */
   readonly genesis: string
   readonly ledger: Hex
   readonly inference: Hex
